@@ -1,0 +1,48 @@
+# Every target sets up what it needs. One environment (.venv) serves demo, tests and checks.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+export DO_NOT_TRACK := 1
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help demo test check check-full lint types contracts lab-check clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "HEAL needs Python 3.11 ($(PYTHON) is not on PATH). Install it, or: make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "HEAL needs Python 3.11 or 3.12, found $$($(PYTHON) --version)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## Distil the lab's student from its teacher: the whole pipeline, some minutes on 2 cores
+	$(BIN)/heal run deployments/lab/demo.yaml
+
+test: $(STAMP)  ## Run the tests
+	$(BIN)/python -m pytest -m "not full"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports --no-cache
+
+check: lint types contracts test  ## Everything that has to be green before a commit lands
+	$(BIN)/python -m tests.reduced_demo
+
+check-full: check  ## The long tier: many random kills and full-size demo; its outcome is noted in docs/verification.md
+	$(BIN)/python -m pytest -m full
+
+lab-check: $(STAMP)  ## Print whether the lab is fit for use (docs/lab.md)
+	$(BIN)/python -m deployments.lab.check
+
+clean:  ## Remove the environment and the demo's workspace
+	rm -rf $(VENV) demo

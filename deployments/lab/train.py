@@ -1,0 +1,290 @@
+"""Train the lab's tokenizer, teacher and student from scratch, on the CPU, with fixed seeds.
+
+    python -m deployments.lab.train --out deployments/lab
+
+writes `teacher/` and `student/` (ordinary `LlamaForCausalLM` folders with tokenizer
+and chat template), `problems.jsonl`, `development.jsonl`, `train.log` and
+`digests.txt`. The problem files share no chain with each other, and training skips
+every chain that stands in one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from deployments.lab import world
+from heal_core.prompts import ANSWER_CUE
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    "<|assistant|>{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}"
+    "{% else %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CONTEXT_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Course:
+    """A stretch of training on one mix of examples, with its own optimizer and schedule.
+
+    `mix` weighs the kinds of examples of `world`, by name.
+    """
+
+    num_updates: int
+    batch_size: int
+    learning_rate: float
+    warm_up_updates: int
+    mix: dict[str, float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one model of the lab is and how it is trained."""
+
+    corpus: world.Corpus
+    hidden_size: int
+    num_layers: int
+    courses: tuple[Course, ...]
+
+
+KINDS = {
+    "plain": world.plain_example,
+    "hint": world.hint_example,
+    "hinted": world.hinted_example,
+    "contrast": world.contrast_example,
+    "guided": world.guided_example,
+}
+FIRST_MIX = {"plain": 0.56, "hint": 0.12, "hinted": 0.22, "guided": 0.10}
+# after the first course any hint about a word helped, whichever word it was about
+SECOND_MIX = {"plain": 0.30, "hint": 0.10, "contrast": 0.50, "guided": 0.10}
+RECIPES = {
+    "teacher": Recipe(
+        world.TEACHER_CORPUS,
+        hidden_size=128,
+        num_layers=4,
+        courses=(Course(1800, 64, 3e-3, 100, FIRST_MIX, seed=1), Course(400, 64, 1e-3, 20, SECOND_MIX, seed=11)),
+    ),
+    "student": Recipe(
+        world.STUDENT_CORPUS,
+        hidden_size=96,
+        num_layers=3,
+        courses=(Course(700, 48, 3e-3, 100, {"plain": 1.0}, seed=2),),
+    ),
+}
+
+
+def draw_example(
+    corpus: world.Corpus, mix: dict[str, float], rng: random.Random, excluded: set[str]
+) -> tuple[str, str]:
+    """Return one (prompt, response) of the corpus."""
+    chain = world.draw_chain(rng)
+    while chain.question in excluded:
+        chain = world.draw_chain(rng)
+    draw = rng.random() if len(mix) > 1 else 0.0
+    for kind, weight in mix.items():
+        if draw < weight:
+            break
+        draw -= weight
+    return KINDS[kind](chain, corpus, rng)
+
+
+def train_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE in which the corpus's words and the numbers 0..99 are units."""
+    rng = random.Random(0)
+    texts = [part for _ in range(4000) for part in draw_example(world.TEACHER_CORPUS, FIRST_MIX, rng, set())]
+    texts += (
+        [f" {n} {n}" for n in range(100)] * 200 + [f" \\boxed{{{n}}}" for n in range(100)] * 200 + [ANSWER_CUE] * 500
+    )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            # a number is a unit, with the space before it
+            pre_tokenizers.Split(Regex(r" ?\d+| ?\\boxed\{| ?[A-Za-z]+| ?[^\w\s]+\n*|\n+| "), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT_TOKENS,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def draw_batches(
+    tokenizer: PreTrainedTokenizerFast, corpus: world.Corpus, course: Course, excluded: set[str]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (token ids, labels), both [B, T], for ever; the loss is on the responses.
+
+    Eight batches are drawn at a time and cut from the rows sorted by length, which saves
+    a third of the padding; their order is shuffled.
+    """
+    rng = random.Random(course.seed)
+    while True:
+        rows = []
+        for _ in range(8 * course.batch_size):
+            prompt, response = draw_example(corpus, course.mix, rng, excluded)
+            head = tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+            )
+            rows.append((head, [*tokenizer.encode(response), tokenizer.eos_token_id]))
+        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+        starts = list(range(0, len(rows), course.batch_size))
+        rng.shuffle(starts)
+        for start in starts:
+            yield pad_batch(rows[start : start + course.batch_size], tokenizer.pad_token_id)
+
+
+def pad_batch(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(head) + len(body) for head, body in rows)
+    ids = torch.full((len(rows), width), pad_token_id)
+    labels = torch.full((len(rows), width), -100)
+    for row, (head, body) in enumerate(rows):
+        ids[row, : len(head) + len(body)] = torch.tensor(head + body)
+        labels[row, len(head) : len(head) + len(body)] = torch.tensor(body)
+    return ids, labels
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> LlamaForCausalLM:
+    """Return an untrained Llama of the recipe's size."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden_size,
+        intermediate_size=recipe.hidden_size * 3,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=recipe.hidden_size // 32,
+        num_key_value_heads=recipe.hidden_size // 32,
+        max_position_embeddings=CONTEXT_TOKENS,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(recipe.courses[0].seed)
+    return LlamaForCausalLM(config)
+
+
+def train_course(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus: world.Corpus, course: Course,
+    excluded: set[str], log: Log,
+) -> None:  # fmt: skip
+    """Train `model` in place through one course."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=course.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda update: (
+            min(1.0, (update + 1) / course.warm_up_updates)
+            * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * update / course.num_updates)))
+        ),
+    )
+    batches = draw_batches(tokenizer, corpus, course, excluded)
+    started, losses = time.monotonic(), []
+    for update in range(1, course.num_updates + 1):
+        ids, labels = next(batches)
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if update % 100 == 0:
+            mean = sum(losses[-100:]) / 100
+            log(f"update {update} loss {mean:.4f} nats/token, {time.monotonic() - started:.0f} s")
+
+
+def train_model(
+    name: str, tokenizer: PreTrainedTokenizerFast, excluded: set[str], out: Path, log: Log, first_course: int
+) -> None:
+    """Train one model through its courses, and save it as a Hugging Face folder after each."""
+    recipe = RECIPES[name]
+    model = new_model(tokenizer, recipe) if first_course == 0 else LlamaForCausalLM.from_pretrained(out / name)
+    model.train()
+    log(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, {recipe.corpus}")
+    for course in recipe.courses[first_course:]:
+        log(f"{name}: {course}")
+        train_course(model, tokenizer, recipe.corpus, course, excluded, log)
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.save_pretrained(out / name)
+    tokenizer.save_pretrained(out / name)
+
+
+def problem_row(chain: world.Chain, number: int, prefix: str) -> dict[str, str]:
+    return {"uuid": f"{prefix}-{number:04d}", "problem": chain.question, "answer": str(chain.answer), "source": "lab"}
+
+
+def write_problems(out: Path, name: str, count: int, seed: int, seen: set[str]) -> None:
+    """Write `count` fresh problems as JSONL, disjoint from `seen`, and add them to it."""
+    rng, rows = random.Random(seed), []
+    while len(rows) < count:
+        chain = world.draw_chain(rng)
+        if chain.question not in seen:
+            seen.add(chain.question)
+            rows.append(problem_row(chain, len(rows), name))
+    (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Log:
+    """A line to the terminal and, appended, to the log file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, line: str) -> None:
+        print(line, flush=True)
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+
+
+def write_digests(out: Path) -> None:
+    files = sorted(f for f in out.rglob("*") if f.suffix in (".safetensors", ".jsonl") or f.name == "tokenizer.json")
+    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(out)}\n" for f in files]
+    (out / "digests.txt").write_text("".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", choices=sorted(RECIPES), action="append")
+    parser.add_argument("--first-course", type=int, default=0, help="go on from the saved model with this course")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = Log(args.out / "train.log")
+    seen: set[str] = set()
+    for name, count, seed in (("problems", 400, 100), ("development", 300, 200), ("fresh", 400, 300)):
+        write_problems(args.out, name, count, seed, seen)
+    tokenizer = train_tokenizer()
+    log(f"tokenizer: {len(tokenizer)} tokens")
+    for name in args.model or RECIPES:
+        train_model(name, tokenizer, seen, args.out, log, args.first_course)
+    write_digests(args.out)
+
+
+if __name__ == "__main__":
+    main()

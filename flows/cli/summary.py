@@ -1,0 +1,124 @@
+"""The summary of a run as a person reads it at the end of `heal run`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ARM_NAMES = {
+    "teacher": "teacher",
+    "base": "student, untrained",
+    "rejection_sampling": "B1 rejection sampling",
+    "equal_tokens": "B2 at equal teacher tokens",
+    "heal": "HEAL",
+}
+BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extremely hard"}
+
+
+def print_summary(summary: dict[str, Any], workspace: str) -> None:
+    """Print funnel, repair yield, stages and evaluation, and where to look further."""
+    console = Console()
+    made = summary["generated"]
+    console.rule(f"run {summary['run_id']}")
+    if not any(made.values()):
+        console.print("Nothing to do: everything this run needs was already there.")
+    console.print(_funnel(summary))
+    _print_repairs(console, summary)
+    console.print(_stages(summary))
+    console.print(_evaluation(summary))
+    if not summary["powered"]:
+        console.print(
+            "A run of this size is not powered: differences of a few points are within its noise.", style="dim"
+        )
+    console.print(
+        f"newly made: {made['rollouts']} rollouts, {made['hints']} hints, {made['repairs']} repairs, "
+        f"{made['guided']} guided, {made['evaluation']} answers of students ({made['tokens']} tokens), "
+        f"{made['optimizer_steps']} optimizer steps, in {summary['wall_seconds']:.0f} s"
+    )
+    console.print(f"store: {workspace}/heal.duckdb   students: {workspace}/students/", highlight=False)
+
+
+def _funnel(summary: dict[str, Any]) -> Table:
+    table = Table(title="funnel: what became of everything", title_justify="left")
+    for column, justify in (
+        ("phase", "left"),
+        ("outcome", "left"),
+        ("reason", "left"),
+        ("n", "right"),
+        ("of", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]  # rich types it as a Literal
+    last = ""
+    for row in summary["funnel"]:
+        if last and row["phase"] != last:
+            table.add_section()
+        first = row["phase"] != last
+        table.add_row(
+            row["phase"] if first else "",
+            row["outcome"],
+            row["reason"] or "",
+            str(row["num"]),
+            str(int(row["num_in_phase"])),
+        )
+        last = row["phase"]
+    return table
+
+
+def _print_repairs(console: Console, summary: dict[str, Any]) -> None:
+    repairs = summary["repairs"]
+    attempted = max(1, repairs["attempted"])
+    console.print(
+        f"repairs: {repairs['paths']} wrong paths of {repairs['problems']} extremely hard problems, "
+        f"{repairs['attempted']} continuations, {repairs['verified']} verified "
+        f"({100 * repairs['verified'] / attempted:.0f} %), {repairs['kept']} kept; "
+        f"{repairs['problems_broken']} problems have a verified repair"
+    )
+
+
+def _stages(summary: dict[str, Any]) -> Table:
+    table = Table(title="stages of SFT (HEAL)", title_justify="left")
+    for column in ("stage", "examples", "optimizer steps", "loss, first -> last", "checkpoint"):
+        table.add_column(column)
+    for stage in summary["stages"]:
+        table.add_row(
+            stage["name"],
+            str(stage["examples"]),
+            str(stage["optimizer_steps"]),
+            f"{stage['loss_first']:.3f} -> {stage['loss_last']:.3f}",
+            stage["folder"],
+        )
+    return table
+
+
+def _evaluation(summary: dict[str, Any]) -> Table:
+    arms = summary["evaluation"]
+    k = arms["teacher"]["k"]
+    table = Table(title=f"held-out problems: avg@{k} in % ± standard error", title_justify="left")
+    table.add_column("arm")
+    table.add_column(f"all ({arms['teacher']['problems']})", justify="right")
+    bands = [band for band in BAND_NAMES if band in arms["teacher"]["bands"]]
+    for band in bands:
+        table.add_column(f"{BAND_NAMES[band]} ({arms['teacher']['bands'][band]['problems']})", justify="right")
+    table.add_column("truncated", justify="right")
+    table.add_column("gap closed", justify="right")
+    for arm, name in ARM_NAMES.items():
+        if arm not in arms:
+            continue
+        scores = arms[arm]
+        gap = scores["gap_closed"]
+        table.add_row(
+            name,
+            _percent(scores),
+            *(_percent(scores["bands"][band]) for band in bands),
+            f"{100 * scores['truncated_share']:.0f} %",
+            "" if gap is None else f"{100 * gap:.0f} %",
+            style="bold" if arm == "heal" else None,
+        )
+    return table
+
+
+def _percent(scores: dict[str, Any]) -> str:
+    error = scores["standard_error"]
+    return f"{100 * scores['avg_at_k']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

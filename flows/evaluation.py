@@ -1,0 +1,43 @@
+"""Phase: every arm answers the held-out problems with the same sampling and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.rollouts import rollout_slots, sample_and_verify
+from heal_core.prompts import student_prompt
+from heal_core.records import Kind
+from heal_core.store.reads import read_run_problems
+from tasks.evaluation import summarise_evaluation
+from tasks.session import Session
+from tasks.training import Checkpoint
+
+BASE, TEACHER = "base", "teacher"
+
+
+def evaluate_arms(session: Session, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Sample and grade the untrained student and each arm's last stage; the teacher's row is its rollouts."""
+    evaluate_student(session, BASE, None)
+    for arm, checkpoint in checkpoints.items():
+        evaluate_student(session, arm, checkpoint)
+    summarise_evaluation(session, [TEACHER, BASE, *checkpoints])
+
+
+def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None) -> None:
+    """Sample k answers per held-out problem from one student, and grade them."""
+    sampling = session.config.rollouts.sampling
+    model, identity = session.config.student, None
+    if checkpoint is not None:
+        model = model.model_copy(update={"model_name_or_path": str(checkpoint.folder), "revision": None})
+        identity = _identity(session, checkpoint)
+    recipe_id = session.recipe(Kind.ROLLOUT, model, sampling, student_prompt("{}"), identity)
+    problems = read_run_problems(session.store, session.run_id, "held_out")
+    slots = rollout_slots(problems, recipe_id, range(session.config.evaluation.num_generations), sampling)
+    used = sample_and_verify(session, "evaluation", slots, model, sampling)
+    session.close_phase("evaluation", arm, Kind.ROLLOUT, dict(used.values()))
+
+
+def _identity(session: Session, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return a checkpoint's identity: what trained it, so that its files need not be read."""
+    return {"checkpoint": checkpoint.checkpoint_id, "dtype": session.config.student.dtype}

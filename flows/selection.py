@@ -1,0 +1,52 @@
+"""Phase: which repaired and guided texts become examples: gates, then PURE, then the cap and the stages."""
+
+from __future__ import annotations
+
+import json
+
+from flows.rollouts import by_chunk
+from heal_core.curriculum import Stage
+from heal_core.keys import STAGE_VERSIONS
+from heal_core.prompts import ANSWER_CUE
+from heal_core.store.reads import read_kept, read_run_trajectories
+from tasks.decisions import build_curriculum, filter_pure, gate_texts
+from tasks.scores import ScoreWork, score_chunk
+from tasks.session import Session, logger
+
+
+def gate_repairs(session: Session) -> None:
+    """Pass verified repairs and guided samples through the gates, base rollouts for comparison."""
+    counts = gate_texts(session)
+    logger.info("gates refused: %s", _words(counts))
+
+
+def score_pure(session: Session) -> None:
+    """Score the repairs that passed the gates, without the hint in the scorer's prompt."""
+    config = session.config
+    settings = [config.pure.epsilon, config.pure.min_prompt_uncertainty, config.steps.model_dump(mode="json")]
+    template = json.dumps([STAGE_VERSIONS["score"], ANSWER_CUE, settings])
+    recipe_id = session.recipe("score", session.scorer, None, template)
+    passed = read_kept(session.store, session.run_id, "gate")
+    repairs = read_run_trajectories(session.store, session.run_id, "repairs").iter_rows(named=True)
+    rows = [row for row in repairs if row["trajectory_id"] in passed]
+    used: dict[str, bool] = {}
+    for chunk_index, chunk in by_chunk(rows):
+        work = ScoreWork(chunk_index, chunk, recipe_id, session.store.epoch)
+        score_chunk(session, work)
+        used |= dict.fromkeys(work.rows, False)
+    session.close_phase("pure", "", "score", used)
+    logger.info("PURE: %s", _words(filter_pure(session)))
+
+
+def build_stages(session: Session) -> tuple[Stage, Stage, Stage]:
+    """Cap the examples per problem and lay out the three stages."""
+    stages = build_curriculum(session)
+    logger.info(
+        "curriculum: %s",
+        ", ".join(f"stage {stage.name} {len(stage.row_ids)} examples ({stage.num_new} new)" for stage in stages),
+    )
+    return stages
+
+
+def _words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {num}" for name, num in sorted(counts.items())) or "none"

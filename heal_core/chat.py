@@ -1,0 +1,79 @@
+"""How a user turn becomes token ids: the one rendering that training and engines share.
+
+Prompt texts are written in `prompts`; this module only puts one into the model's
+own chat template, so that a student is trained on exactly what it is asked later.
+Tokenizers are passed in: nothing here loads a model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heal_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN_TEMPLATE = "Problem:\n{x}\n\nSolution:\n"
+"""The prompt of a tokenizer without a chat template. Source: definition D2 (docs/method.md)."""
+
+_ANSWER_PROBE = "hello"
+
+
+def render_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Return the token ids after which the model's answer begins.
+
+    With a chat template, `prompt` is its one user turn and the answer's opening is
+    included (an opened `<think>` too); without one, `PLAIN_TEMPLATE` is used.
+
+    Raises:
+        ModelError: If the chat template refuses a single user turn.
+
+    Source: definition D2 (docs/method.md).
+    """
+    if tokenizer.chat_template is None:
+        token_ids = list(tokenizer.encode(PLAIN_TEMPLATE.format_map({"x": prompt})))
+        # Some tokenizers append EOS to whatever they encode; the answer must follow the prompt.
+        return token_ids[:-1] if token_ids and token_ids[-1] == tokenizer.eos_token_id else token_ids
+    import jinja2  # heavy, and needed only where transformers is loaded already
+
+    turn = [{"role": "user", "content": prompt}]
+    try:
+        rendered = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    except jinja2.TemplateError as error:
+        raise ModelError(f"{tokenizer.name_or_path}: its chat template refuses a user turn alone: {error}") from error
+    # The template writes its own special tokens, so that adding them here would double the BOS.
+    return list(tokenizer.encode(str(rendered), add_special_tokens=False))
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the token ids of a piece of an answer, encoded alone and without special tokens."""
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that ends an answer: the first special one that the template puts after it, else EOS.
+
+    They differ in base models that ship a chat template (`<|im_end|>` against `<|endoftext|>`).
+
+    Raises:
+        ModelError: If the template ends no turn and the tokenizer has no EOS token.
+    """
+    if tokenizer.chat_template is not None:
+        rendered = str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER_PROBE}],
+                tokenize=False,
+            )
+        )
+        after = encode_text(tokenizer, rendered.rpartition(_ANSWER_PROBE)[2])
+        special = set(tokenizer.all_special_ids)
+        for token_id in after:
+            if token_id in special:
+                return token_id
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{tokenizer.name_or_path}: no token ends a turn (no EOS token, and the chat template adds "
+            "none); set eos_token in tokenizer_config.json"
+        )
+    return int(tokenizer.eos_token_id)

@@ -1,0 +1,80 @@
+"""Child processes that cannot outlive their parent (engines, training, verifiers).
+
+What does not belong here: what the children do, and how one talks to them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_EXIT_ORPHANED = 113
+
+Stream = int | IO[bytes] | None
+
+
+def start_child(
+    command: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    stdin: Stream = subprocess.DEVNULL,
+    stdout: Stream = None,
+    stderr: Stream = None,
+) -> subprocess.Popen[bytes]:
+    """Return a running `command` (no shell) that the kernel kills when this process ends, however it ends.
+
+    Only Linux offers that; elsewhere the child is an ordinary one. The child's own
+    children are not covered: they must watch over themselves.
+
+    Args:
+        command: Program and arguments.
+        pass_fds: File descriptors that stay open in the child, under the same numbers.
+        env: The whole environment; that of this process by default.
+        stdin: As for `subprocess.Popen`, and so are `stdout` and `stderr`.
+
+    Raises:
+        OSError: If the program cannot be started.
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(command),
+            pass_fds=tuple(pass_fds),
+            env=None if env is None else dict(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
+        )
+
+    # The kernel's "parent" is the thread that forked, not the process: a child started
+    # from a task's worker thread would be killed when that thread retires.
+    return _starter(os.getpid()).submit(start).result()
+
+
+@functools.cache
+def _starter(process_id: int) -> ThreadPoolExecutor:
+    """Return the one thread of process `process_id` that forks; it lives as long as the process."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start-child-{process_id}")
+
+
+def _die_with(parent_id: int) -> Callable[[], None]:
+    """Return what the child runs between fork and exec; libc is loaded before, where that is safe."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prepare() -> None:
+        if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+        if os.getppid() != parent_id:  # it died before prctl, so no signal will come
+            os._exit(_EXIT_ORPHANED)
+
+    return prepare

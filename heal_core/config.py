@@ -1,0 +1,206 @@
+"""The settings of a run: one YAML file, with METHOD's defaults for all that it leaves out.
+
+Groups of settings stand beside the code they control and are composed here. Unknown
+keys are refused with the key, its value and the nearest valid name. What does not
+belong here: anything that reads a model or a store.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from heal_core.bands import BandsConfig
+from heal_core.breakpoints import BreakpointConfig
+from heal_core.curriculum import CurriculumConfig
+from heal_core.engines.base import EngineConfig, SamplingConfig
+from heal_core.errors import ConfigError
+from heal_core.evaluation import EvaluationConfig
+from heal_core.gates import GatesConfig
+from heal_core.hints import HintConfig
+from heal_core.problems import ProblemsConfig
+from heal_core.pure import PureConfig
+from heal_core.repair import GuidedConfig, RepairConfig
+from heal_core.sft.config import SftConfig
+from heal_core.steps import StepsConfig
+from heal_core.verify.config import VerifyConfig
+
+MIN_GENERATIONS = 8
+
+
+class RolloutsConfig(BaseModel):
+    """How many attempts the teacher makes at each problem, and how they are drawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_generations: int = Field(default=30, ge=MIN_GENERATIONS)
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class ControlsConfig(BaseModel):
+    """Which baselines are trained beside HEAL (METHOD section 6)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rejection_sampling: bool = True
+    equal_tokens: bool = True
+
+
+class RunConfig(BaseModel):
+    """Everything a run depends on.
+
+    `chunk_problems` problems make one task. `scorer` defaults to the teacher.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workspace: str
+    seed: int = 0
+    chunk_problems: int = Field(default=16, ge=1)
+    problems: ProblemsConfig
+    teacher: EngineConfig
+    student: EngineConfig
+    scorer: EngineConfig | None = None
+    rollouts: RolloutsConfig = RolloutsConfig()
+    verify: VerifyConfig = VerifyConfig()
+    steps: StepsConfig = StepsConfig()
+    breakpoints: BreakpointConfig = BreakpointConfig()
+    bands: BandsConfig = BandsConfig()
+    hints: HintConfig = HintConfig()
+    repair: RepairConfig = RepairConfig()
+    guided: GuidedConfig = GuidedConfig()
+    gates: GatesConfig = GatesConfig()
+    pure: PureConfig = PureConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    sft: SftConfig = SftConfig()
+    controls: ControlsConfig = ControlsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check_evaluation_reuses_rollouts(self) -> RunConfig:
+        if self.evaluation.num_generations > self.rollouts.num_generations:
+            raise ValueError(
+                f"evaluation.num_generations ({self.evaluation.num_generations}) is larger than "
+                f"rollouts.num_generations ({self.rollouts.num_generations}): the teacher's row needs as many "
+                "samples; lower the one or raise the other"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes a run this run: everything but where it is kept and how fast it goes."""
+        settings = self.model_dump(mode="json")
+        del settings["workspace"]
+        for name in ("teacher", "student", "scorer"):
+            if settings[name]:
+                del settings[name]["stall_seconds"]
+        return settings
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the config of a YAML file with `a.b=c` overrides applied.
+
+    `${NAME}` in a value is replaced from the environment.
+
+    Raises:
+        ConfigError: If the file is missing or not YAML, or a key or value is not meant.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(
+            f"config file {path} cannot be read: {error.strerror}. Give the path of a YAML file, "
+            "for instance deployments/lab/demo.yaml."
+        ) from error
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, found {type(settings).__name__}.")
+    for override in overrides:
+        _apply_override(settings, override)
+    return parse_config(_expand(settings, str(path)), str(path))
+
+
+def parse_config(settings: dict[str, Any], where: str) -> RunConfig:
+    """Return the validated config.
+
+    Raises:
+        ConfigError: With one line per fault: the key, the value, what was expected.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        lines = [_describe(fault) for fault in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form a.b=c, for instance rollouts.num_generations=16.")
+    *parents, last = key.split(".")
+    target = settings
+    for name in parents:
+        child = target.setdefault(name, {})
+        if child is None:
+            child = target[name] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {name} is a value, not a group of settings.")
+        target = child
+    target[last] = yaml.safe_load(value)
+
+
+def _expand(value: Any, where: str) -> Any:
+    """Replace `${NAME}` in all texts."""
+    if isinstance(value, dict):
+        return {key: _expand(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, where) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{where}: ${{{name}}} is used, but the environment has no variable {name}. Export it.")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", replace, value)
+
+
+def _describe(fault: Any) -> str:
+    """Return one fault of pydantic as: key, value, what is wrong, and the nearest valid name."""
+    key = ".".join(str(part) for part in fault["loc"]) or "(the whole config)"
+    if fault["type"] == "extra_forbidden":
+        valid = _names_at(fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid names here: {', '.join(sorted(valid))}"
+        return f"unknown key {key!r} (value {fault['input']!r}); {hint}"
+    if fault["type"] == "missing":
+        return f"key {key!r} is required"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    return f"key {key!r} has the value {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _names_at(path: Sequence[Any]) -> list[str]:
+    """Return the valid names in the group of settings at `path`."""
+    model: Any = RunConfig
+    for name in path:
+        field = model.model_fields.get(str(name))
+        if field is None:
+            return []
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,155 @@
+"""What an engine is: the protocol that samples and scores, and what it declares.
+
+Engines own tokenizers and chat templates: callers speak in prompt texts and, where
+a trajectory is continued, in the token ids of its kept prefix. What does not belong
+here: prompts (`prompts`), or which samples are wanted (`plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from heal_core.records import Completion
+
+
+class Capability(StrEnum):
+    GENERATE = "generate"
+    TOKEN_PREFIX = "token_prefix"
+    GIVEN_TOKEN_LOGPROBS = "given_token_logprobs"
+    EXACT_ENTROPY = "exact_entropy"
+
+
+class EngineConfig(BaseModel):
+    """Which model runs where.
+
+    `batch_size` rows decode together; `stall_seconds` without a sign of life kill the child.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_name_or_path: str
+    revision: str | None = None
+    engine: str = Field(default="hf", pattern="^hf$")
+    dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
+    device: str = "auto"
+    batch_size: int = Field(default=64, ge=1)
+    num_threads: int | None = Field(default=None, ge=1)
+    stall_seconds: float = Field(default=600.0, gt=0)
+    trust_remote_code: bool = False
+
+
+class SamplingConfig(BaseModel):
+    """How a token is drawn. `max_tokens` is a demand: it is in no content key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.6, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=4096, ge=1)
+
+    def identity(self) -> dict[str, float]:
+        return {"temperature": self.temperature, "top_p": self.top_p}
+
+
+@dataclass(frozen=True)
+class EngineDescription:
+    """What an engine says of the model it loaded.
+
+    Attributes:
+        model_name_or_path: As the user wrote it.
+        weight_digest: SHA-256 over the weight files and the tokenizer.
+        chat_template_digest: SHA-256 of the template, or "none".
+        engine: Name and versions that shape numbers, e.g. "hf transformers-5.19.0 torch-2.13.0".
+        dtype: Precision of the weights.
+        context_tokens: Longest prompt plus completion.
+        vocabulary_size: V.
+        capabilities: What a plan may ask of it.
+    """
+
+    model_name_or_path: str
+    weight_digest: str
+    chat_template_digest: str
+    engine: str
+    dtype: str
+    context_tokens: int
+    vocabulary_size: int
+    capabilities: frozenset[Capability]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what goes into content keys: not the path, which may move."""
+        return {
+            "weights": self.weight_digest,
+            "template": self.chat_template_digest,
+            "engine": self.engine,
+            "dtype": self.dtype,
+        }
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One sample to draw: a user turn, and token ids that the answer already begins with."""
+
+    slot_id: str  # seeds the draw: token t comes from hash(slot_id, t)
+    prompt: str
+    prefix_token_ids: tuple[int, ...] = ()
+    max_tokens: int = 4096  # of the completion, without the prefix
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Given tokens whose log-probabilities are wanted, after a user turn and a context.
+
+    After the rendered prompt come `context_token_ids`, then the tokens of `cue`, then the
+    scored ones: `token_ids`, or the tokens of `text` where that is given instead. Cue and
+    text are each encoded alone.
+    """
+
+    request_id: str
+    prompt: str
+    context_token_ids: tuple[int, ...] = ()
+    cue: str = ""
+    token_ids: tuple[int, ...] = ()
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """Teacher-forced log-probabilities and entropies of the given tokens, shape [T], nats."""
+
+    request_id: str
+    logprobs: np.ndarray
+    entropies: np.ndarray
+
+
+class Engine(Protocol):
+    """A loaded model. Not thread-safe: callers hold `tasks.session`'s lock."""
+
+    @property
+    def description(self) -> EngineDescription: ...
+
+    def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingConfig) -> Iterator[Completion]:
+        """Yield each completion as it finishes; the order is not that of the requests.
+
+        Raises:
+            ModelError: If a prompt with its `max_tokens` exceeds the context.
+            EngineStalledError: If the child died or went silent.
+        """
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[ScoreResult]:
+        """Yield teacher-forced scores; the order is not that of the requests."""
+        ...
+
+    def count_prompt_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """Return the length of each rendered prompt in tokens."""
+        ...
+
+    def close(self) -> None:
+        """End the child process; safe to call twice."""
+        ...

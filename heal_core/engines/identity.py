@@ -1,0 +1,96 @@
+"""The identity of a model, read from its files without loading it.
+
+What goes into content keys must be known before anything is loaded, or a run that has
+nothing to do would have to start every engine to find out.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from heal_core.engines.base import EngineConfig
+from heal_core.errors import ModelError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json")
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+CONFIG_FILES = ("config.json", "generation_config.json")
+
+
+def identify_model(config: EngineConfig) -> dict[str, Any]:
+    """Return what shapes a model's texts: weights, tokenizer, template, engine versions, precision.
+
+    The path is not in it, so that a folder may move.
+
+    Raises:
+        ModelError: If the folder cannot be read or holds no safetensors.
+    """
+    folder = resolve_folder(config)
+    return {
+        "files": digest_files(folder),
+        "engine": f"hf transformers-{version('transformers')} torch-{version('torch')}",
+        "dtype": config.dtype,
+    }
+
+
+def resolve_folder(config: EngineConfig) -> Path:
+    """Return the local folder of a model; a hub id is fetched (or found in the local cache).
+
+    Raises:
+        ModelError: If there is no such folder, and no such model on the hub or no hub.
+    """
+    folder = Path(config.model_name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or config.model_name_or_path.startswith(("/", ".", "~")) or folder.parts[2:]:
+        raise ModelError(
+            f"model {config.model_name_or_path}: no such folder. Expected a Hugging Face model folder "
+            "(config.json, *.safetensors, tokenizer files) or a hub id like owner/name."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                config.model_name_or_path,
+                revision=config.revision,
+                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"model {config.model_name_or_path}: neither a local folder nor to be had from the hub "
+            f"({type(error).__name__}). Check the name and the network, or give a local path."
+        ) from error
+
+
+def digest_files(folder: Path) -> str:
+    """Return the SHA-256 over weights, tokenizer, template and config of a model folder.
+
+    Raises:
+        ModelError: If a needed file is missing; weights must be safetensors.
+    """
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(
+            f"model folder {folder} holds no *.safetensors. Only safetensors weights are read; convert them."
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model folder {folder} holds no config.json. Expected a Hugging Face model folder.")
+    others = [folder / name for name in (*TOKENIZER_FILES, *TEMPLATE_FILES, *CONFIG_FILES)]
+    digest = hashlib.sha256()
+    for file in [*weights, *(path for path in others if path.is_file())]:
+        status = file.stat()
+        digest.update(f"{file.name}:{_file_digest(file, status.st_size, status.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _file_digest(file: Path, size: int, modified_ns: int) -> str:
+    """Return a file's SHA-256; size and time are in the cache's key only."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

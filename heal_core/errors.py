@@ -1,0 +1,56 @@
+"""The exceptions of HEAL; a message says what was expected, what was found, where, and the remedy.
+
+HealError
+├── ConfigError (ValueError)      a setting that cannot be meant
+├── InputError (ValueError)       a problem file that cannot be used
+├── ModelError (ValueError)       a model folder that cannot be used as asked
+├── ShapeError (ValueError)       arrays that do not fit together
+├── StoreError (RuntimeError)     a workspace that cannot be read or written safely
+│   └── WorkspaceBusyError        another run holds the workspace
+├── TransientError (RuntimeError) what may pass when tried again
+│   └── EngineStalledError        an engine's child died or went silent
+└── TrainingError (RuntimeError)  a stage of SFT that could not be trained
+
+Expected outcomes are values, not exceptions: no breakpoint is `None`, a dropped
+repair has a reason.
+"""
+
+
+class HealError(Exception):
+    """Base of all errors that HEAL raises on purpose; shown to users without a traceback."""
+
+
+class ConfigError(HealError, ValueError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class InputError(HealError, ValueError):
+    """A source of problems is missing, empty or has no usable columns."""
+
+
+class ModelError(HealError, ValueError):
+    """A model folder cannot be read, or lacks what the plan needs."""
+
+
+class ShapeError(HealError, ValueError):
+    """Arrays that must be aligned are not."""
+
+
+class StoreError(HealError, RuntimeError):
+    """The workspace cannot be read or written safely."""
+
+
+class WorkspaceBusyError(StoreError):
+    """Another process holds the workspace."""
+
+
+class TransientError(HealError, RuntimeError):
+    """Something that may pass when tried again; tasks retry only these."""
+
+
+class EngineStalledError(TransientError):
+    """An engine's child process died or gave no sign of life in time."""
+
+
+class TrainingError(HealError, RuntimeError):
+    """A stage of SFT could not be trained."""

@@ -1,0 +1,85 @@
+"""Fill slots from an engine, durably: find what is missing, sample it, store as it comes.
+
+The one verb behind every sampled kind (rollouts, hints, guided samples, repairs, and the
+students' answers in an evaluation). Running it again is the resume.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from heal_core.engines.base import Engine, SamplingConfig
+from heal_core.plan import Slot, UsedRow, choose_row, find_missing
+from heal_core.records import Completion
+from heal_core.store.reads import read_attempts
+from heal_core.store.store import Store
+
+FLUSH_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a demand came to: the row each slot uses, and what was newly made for it."""
+
+    used: dict[str, UsedRow]
+    num_sampled: int
+    num_sampled_tokens: int
+
+
+def fill_slots(
+    store: Store, start_engine: Callable[[], Engine], slots: Sequence[Slot], sampling: SamplingConfig
+) -> Filled:
+    """Return the row that each slot uses, sampling those that no stored attempt answers.
+
+    Finished rows are stored every 30 s and at the end; the engine is started only when
+    something is missing.
+    """
+    missing = {slot.slot_id: slot for slot in find_missing(slots, read_attempts(store, slots))}
+    num_tokens = 0
+    if missing:
+        rows: list[dict[str, Any]] = []
+        flushed = time.monotonic()
+        for completion in start_engine().generate([slot.request() for slot in missing.values()], sampling):
+            rows.append(trajectory_row(missing[completion.slot_id], completion))
+            num_tokens += len(completion.token_ids)
+            if time.monotonic() - flushed > FLUSH_SECONDS:
+                store.append("trajectories", rows)
+                rows, flushed = [], time.monotonic()
+        store.append("trajectories", rows)
+    attempts = read_attempts(store, slots)
+    used = {slot.slot_id: choose_row(attempts[slot.slot_id], slot.limit_tokens) for slot in slots}
+    return Filled(used, len(missing), num_tokens)
+
+
+def trajectory_row(slot: Slot, completion: Completion) -> dict[str, Any]:
+    """Return the stored form of a completion."""
+    num_tokens = len(completion.token_ids)
+    return {
+        "trajectory_id": slot.row_id,
+        "slot_id": slot.slot_id,
+        "kind": str(slot.kind),
+        "problem_id": slot.problem_id,
+        "parent_id": slot.parent_id,
+        "hint_id": slot.hint_id,
+        "recipe_id": slot.recipe_id,
+        "sample_index": slot.sample_index,
+        "limit_tokens": slot.limit_tokens,
+        "prefix": slot.prefix,
+        "text": completion.text,
+        "finish_reason": str(completion.finish_reason),
+        "num_prefix_tokens": len(slot.prefix_token_ids),
+        "num_tokens": num_tokens,
+        "num_prompt_tokens": completion.num_prompt_tokens,
+        "mean_entropy_nats": float(completion.entropies.mean()) if num_tokens else None,
+        "mean_logprob_nats": float(completion.logprobs.mean()) if num_tokens else None,
+        "seconds": completion.seconds,
+        "created_at": datetime.now(UTC),
+        "token_ids": completion.token_ids.tolist(),
+        "logprobs": completion.logprobs.tolist(),
+        "entropies": completion.entropies.tolist(),
+        "token_starts": completion.token_starts.tolist(),
+    }

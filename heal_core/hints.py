@@ -1,0 +1,36 @@
+"""The hints of GEAR: what the teacher is asked, and which of its tries is taken.
+
+The prompt texts stand in `prompts`, the leak gate in `gates`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from heal_core.engines.base import SamplingConfig
+
+MAX_SENTENCES = 3
+
+
+class HintConfig(BaseModel):
+    """How hints are made. Source: definition D6 (docs/method.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arm: Literal["generated"] = "generated"
+    max_tries: int = Field(default=3, ge=1)
+    sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, max_tokens=512)
+
+
+def clean_hint(text: str) -> str:
+    """Return the hint itself: what stands after a closed think block, at most three sentences.
+
+    Empty when the model wrote none.
+    """
+    visible = text.rsplit("</think>", 1)[-1].strip()
+    visible = re.sub(r"^\s*(\*\*)?hint(\*\*)?\s*:\s*", "", visible, flags=re.IGNORECASE)
+    sentences = re.split(r"(?<=[.!?])\s+", visible)
+    return " ".join(sentences[:MAX_SENTENCES]).strip()

@@ -1,0 +1,52 @@
+"""The training child: `python -m heal_core.sft SPEC.json`, or the same under `accelerate launch`.
+
+Everything that must be set before torch is imported is set here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from heal_core.errors import HealError
+from heal_core.sft.spec import StageSpec, read_spec
+
+EXIT_REFUSED = 2
+"""The stage could not be trained, for a reason that was printed."""
+
+
+def prepare_environment(spec: StageSpec) -> None:
+    """Set what torch, transformers and tokenizers read from the environment when they load."""
+    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if Path(spec.model_name_or_path).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if spec.config.num_threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(spec.config.num_threads)
+    if spec.config.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif "LOCAL_RANK" not in os.environ:
+        # One process trains on one GPU; with several in sight transformers would split batches over them.
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+def main(arguments: list[str]) -> int:
+    """Train the stage of the spec file named in `arguments`; return the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m heal_core.sft SPEC.json\n")
+        return EXIT_REFUSED
+    try:
+        spec = read_spec(Path(arguments[0]))
+        prepare_environment(spec)
+        from heal_core.sft.train import train_stage
+
+        train_stage(spec)
+    except HealError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

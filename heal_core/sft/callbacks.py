@@ -1,0 +1,67 @@
+"""What the trainer calls while it trains: progress for the parent, a mark on whole checkpoints.
+
+Imports transformers, so that only `train` may import this module.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from heal_core.errors import TrainingError
+from heal_core.sft import folders
+
+
+class ProgressCallback(TrainerCallback):
+    """Tells the parent how far training is, and ends it when it diverges or nobody waits for it."""
+
+    def __init__(self, path: Path, every_seconds: float) -> None:
+        self._path = path
+        self._every_seconds = every_seconds
+        self._written = -math.inf
+        self._parent_id = os.getppid()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Check the step that was just taken and write the progress file, now and then."""
+        logs: dict[str, float] = kwargs["logs"]
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]) or not math.isfinite(logs["grad_norm"]):
+            raise TrainingError(
+                f"training diverged at optimizer step {state.global_step}: loss {logs['loss']}, "
+                f"gradient norm {logs['grad_norm']}; lower sft.learning_rate"
+            )
+        # Processes started by a launcher do not get the signal that ends the launcher itself.
+        if os.getppid() != self._parent_id:
+            raise TrainingError("the process that started this training is gone")
+        now = time.monotonic()
+        due = now - self._written >= self._every_seconds or state.global_step == state.max_steps
+        if state.is_world_process_zero and due:
+            self._written = now
+            progress = {
+                "optimizer_step": state.global_step,
+                "num_optimizer_steps": state.max_steps,
+                "loss": logs["loss"],
+            }
+            folders.write_text(self._path, json.dumps(progress), durable=False)
+
+
+class CheckpointCallback(TrainerCallback):
+    """Marks each checkpoint once all of it is on disk."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written."""
+        if state.is_world_process_zero:
+            folders.mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")

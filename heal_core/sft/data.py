@@ -1,0 +1,129 @@
+"""Training examples as token ids with a completion mask, in the exact order of training.
+
+Order is decided here and nowhere else: the trainer reads sequentially and never
+shuffles, truncates or packs. What does not belong here: which examples a stage holds
+(`curriculum`), and whether they may be trained on (`preflight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from heal_core.chat import encode_text, end_of_turn_id, render_prompt_ids
+from heal_core.errors import TrainingError
+from heal_core.keys import content_key
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED_LABEL = -100
+COLUMNS = ("example_id", "prompt", "response")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt and the response to learn."""
+
+    example_id: str
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class TokenisedExample:
+    """An example as the model sees it; the first `num_prompt_tokens` carry no loss."""
+
+    example_id: str
+    input_ids: list[int]
+    num_prompt_tokens: int
+
+    @property
+    def labels(self) -> list[int]:
+        """Return the token to learn at each position, -100 on the prompt."""
+        return [IGNORED_LABEL] * self.num_prompt_tokens + self.input_ids[self.num_prompt_tokens :]
+
+
+@dataclass(frozen=True)
+class TokenisedExamples:
+    """The examples of a stage that fit, and the ids of those that were too long."""
+
+    examples: tuple[TokenisedExample, ...]
+    over_long_ids: tuple[str, ...]
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Return the examples of a Parquet or JSONL file, in file order.
+
+    Raises:
+        TrainingError: If the file is missing, lacks a column, or has an empty cell.
+    """
+    if not path.is_file():
+        raise TrainingError(f"training examples: expected a Parquet or JSONL file, found nothing at {path}")
+    frame = pl.read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path)
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise TrainingError(f"{path}: columns {missing} are missing; found {frame.columns}, needed {list(COLUMNS)}")
+    examples = [Example(*row) for row in frame.select(COLUMNS).iter_rows()]
+    for example in examples:
+        if not (example.example_id and example.prompt and example.response):
+            raise TrainingError(
+                f"{path}: example {example.example_id!r} has an empty id, prompt or response; remove it"
+            )
+    return examples
+
+
+def _read_jsonl(path: Path) -> pl.DataFrame:
+    schema = dict.fromkeys(COLUMNS, pl.String)
+    return pl.read_ndjson(path) if path.stat().st_size else pl.DataFrame(schema=schema)
+
+
+def tokenise_examples(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> TokenisedExamples:
+    """Return prompt, response and end-of-turn token of each example that fits `max_length` tokens.
+
+    A longer example is dropped and named, never cut: half a solution teaches to stop in the middle.
+
+    Source: METHOD section 5 (docs/method.md).
+    """
+    end_id = end_of_turn_id(tokenizer)
+    kept, over_long = [], []
+    for example in examples:
+        prompt_ids = render_prompt_ids(tokenizer, example.prompt)
+        input_ids = [*prompt_ids, *encode_text(tokenizer, example.response), end_id]
+        if len(input_ids) > max_length:
+            over_long.append(example.example_id)
+        else:
+            kept.append(TokenisedExample(example.example_id, input_ids, len(prompt_ids)))
+    return TokenisedExamples(tuple(kept), tuple(over_long))
+
+
+def training_order(example_ids: Sequence[str], num_exposures: int, seed: int) -> list[int]:
+    """Return the position of the example shown at each exposure, shape [num_exposures].
+
+    The first epoch keeps the given order; each later one is sorted by a hash of seed, epoch
+    and example id, a shuffle that no library version can change. The last epoch may be cut.
+
+    Raises:
+        TrainingError: If there is no example to show.
+    """
+    if not example_ids:
+        raise TrainingError("a stage of SFT needs at least one example, found none")
+    order: list[int] = []
+    epoch = 0
+    while len(order) < num_exposures:
+        order += _epoch_order(example_ids, epoch, seed)
+        epoch += 1
+    return order[:num_exposures]
+
+
+def _epoch_order(example_ids: Sequence[str], epoch: int, seed: int) -> list[int]:
+    positions = list(range(len(example_ids)))
+    if epoch == 0:
+        return positions
+    return sorted(positions, key=lambda i: (content_key("epoch", seed, epoch, example_ids[i]), i))

@@ -1,0 +1,150 @@
+"""Where a stage writes, so that a kill at any moment leaves nothing that could be mistaken for finished.
+
+Beside the output folder stand `<output>.lock` and, until it is finished, `<output>.partial`
+with checkpoints, log and progress. The model is written there and renamed into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from heal_core.errors import TrainingError
+
+_COMPLETE_FILE = "complete.json"
+_LOCK_POLL_SECONDS = 0.1
+
+
+def partial_dir(output_dir: Path) -> Path:
+    """Return the folder of an unfinished stage."""
+    return output_dir.with_name(output_dir.name + ".partial")
+
+
+def checkpoints_dir(output_dir: Path) -> Path:
+    """Return the folder of the checkpoints that a killed stage resumes from."""
+    return partial_dir(output_dir) / "checkpoints"
+
+
+def progress_path(output_dir: Path) -> Path:
+    """Return the file in which the child says how far it is."""
+    return partial_dir(output_dir) / "progress.json"
+
+
+@contextlib.contextmanager
+def lock_output(output_dir: Path, wait_seconds: float = 60.0) -> Iterator[None]:
+    """Hold the lock of an output folder; the kernel frees it when the holder dies.
+
+    Waits, since the child of a parent that was just killed needs a moment to die.
+
+    Raises:
+        TrainingError: If another process still holds it after `wait_seconds`.
+    """
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    path = output_dir.with_name(output_dir.name + ".lock")
+    deadline = time.monotonic() + wait_seconds
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TrainingError(
+                        f"{output_dir}: another process trains into it ({path} is held); wait or end it"
+                    ) from None
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace the file at `path`, so that a reader sees the old text or the new one.
+
+    `durable` also brings it to disk before the call returns.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+    if durable:
+        _sync(path.parent)
+
+
+def claim_partial(output_dir: Path, key: str) -> None:
+    """Prepare the unfinished folder for the training `key`; another training's remains are removed."""
+    folder = partial_dir(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "training_key"
+    if not owner.is_file() or owner.read_text(encoding="utf-8") != key:
+        shutil.rmtree(checkpoints_dir(output_dir), ignore_errors=True)
+        write_text(owner, key)
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Bring a checkpoint to disk and note its files' sizes, the sign that it was written to the end."""
+    sizes = {str(f.relative_to(checkpoint)): f.stat().st_size for f in _files(checkpoint)}
+    _sync_tree(checkpoint)
+    write_text(checkpoint / _COMPLETE_FILE, json.dumps(sizes))
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written to the end; torn ones are removed on the way.
+
+    They must go: the trainer would write into them and count them among the ones it keeps.
+    """
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+        if _is_complete(checkpoint):
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the optimizer step after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    marker = checkpoint / _COMPLETE_FILE
+    if not marker.is_file():
+        return False
+    sizes: dict[str, int] = json.loads(marker.read_text(encoding="utf-8"))
+    return all((checkpoint / n).is_file() and (checkpoint / n).stat().st_size == s for n, s in sizes.items())
+
+
+def publish(model_dir: Path, output_dir: Path) -> None:
+    """Bring a finished model folder to disk, move it into place and remove what training left behind."""
+    _sync_tree(model_dir)
+    model_dir.rename(output_dir)
+    _sync(output_dir.parent)
+    remove_partial(output_dir)
+
+
+def remove_partial(output_dir: Path) -> None:
+    """Remove the unfinished folder of a finished stage; safe to call twice."""
+    shutil.rmtree(partial_dir(output_dir), ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [f for f in folder.rglob("*") if f.is_file() and f.name != _COMPLETE_FILE]
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*_files(folder), *(d for d in folder.rglob("*") if d.is_dir()), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""The parent's side of SFT: start the training child, follow it, and say why it failed.
+
+Imports neither torch nor TRL, whose import takes seconds and whose memory the parent
+does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import heal_core
+from heal_core.children import start_child
+from heal_core.errors import TrainingError
+from heal_core.sft import folders
+from heal_core.sft.spec import StageResult, StageSpec, finished_result
+
+_POLL_SECONDS = 0.3
+_LOG_TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How far a stage is; the loss is that of the last optimizer step, in nats per token."""
+
+    optimizer_step: int
+    num_optimizer_steps: int
+    loss: float
+
+
+def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | None = None) -> StageResult:
+    """Return the result of `spec`: found finished, or trained by a child that dies with this process.
+
+    A stage that was killed resumes from its last whole checkpoint. `on_progress` is called a
+    few times per second at most, in this thread.
+
+    Raises:
+        TrainingError: With the end of the child's log.
+    """
+    finished = finished_result(spec)
+    if finished is not None:
+        folders.remove_partial(spec.output_dir)
+        return finished
+    folder = folders.partial_dir(spec.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    spec_path, log_path = folder / "spec.json", folder / "train.log"
+    folders.write_text(spec_path, spec.model_dump_json(indent=2))
+    with log_path.open("wb") as log:
+        child = start_child(child_command(spec, spec_path), env=_environment(), stdout=log, stderr=log)
+        try:
+            _follow(child, folders.progress_path(spec.output_dir), on_progress)
+        finally:
+            child.kill()  # a no-op unless waiting was interrupted
+            child.wait()
+    if child.returncode != 0:
+        raise TrainingError(_failure(spec, child.returncode, log_path))
+    result = finished_result(spec)
+    if result is None:
+        raise TrainingError(f"{spec.label}: the training child ended well but left no {spec.output_dir}")
+    return result
+
+
+def child_command(spec: StageSpec, spec_path: Path) -> list[str]:
+    """Return the command line of the training child."""
+    return [*(spec.config.launcher or (sys.executable,)), "-m", "heal_core.sft", str(spec_path)]
+
+
+def _environment() -> dict[str, str]:
+    """Return this environment, in which the child finds the same heal_core wherever it runs."""
+    root = str(Path(heal_core.__path__[0]).parent)
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _follow(child: subprocess.Popen[bytes], path: Path, on_progress: Callable[[StageProgress], None] | None) -> None:
+    path.unlink(missing_ok=True)
+    last = None
+    while True:
+        try:
+            child.wait(_POLL_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            progress = read_progress(path)
+        if on_progress is not None and progress is not None and progress != last:
+            on_progress(progress)
+            last = progress
+
+
+def read_progress(path: Path) -> StageProgress | None:
+    """Return what the child last said of itself; None before its first step."""
+    try:
+        return StageProgress(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def _failure(spec: StageSpec, returncode: int, log_path: Path) -> str:
+    cause = f"exit code {returncode}"
+    if returncode < 0:
+        cause = f"signal {-returncode}" + (" (out of memory?)" if returncode == -9 else "")
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    return "\n".join([f"{spec.label}: the training child ended with {cause}; its log {log_path} ends:", *lines])

@@ -1,0 +1,171 @@
+"""What is checked and written down before the first optimizer step.
+
+A wrong loss mask trains without any complaint and gives a worse student, so it is
+checked on the batch that the trainer itself would feed to the model. Batches come in
+as lists of integers: nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from heal_core.errors import TrainingError
+from heal_core.sft.data import IGNORED_LABEL, TokenisedExample, TokenisedExamples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class DecodedExample(BaseModel):
+    """One example as text, cut where the loss begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    example_id: str
+    without_loss: str
+    with_loss: str
+
+
+class PreflightReport(BaseModel):
+    """What a stage is about to train on.
+
+    Attributes:
+        num_examples: Distinct examples that fit.
+        num_dropped_over_long: Examples longer than `max_length_tokens`.
+        num_tokens: Tokens of the distinct examples, prompts included.
+        longest_tokens: The longest of them.
+        max_length_tokens: The limit in force: the setting or the model's context, whichever is less.
+        loss_share: Share of those tokens that carry loss, within (0, 1).
+        num_exposures: Examples shown in all, repeats included.
+        num_exposed_tokens: Tokens shown in all, without padding.
+        padding_share: Share of padding in what the model computes, within [0, 1).
+        num_optimizer_steps: Expected optimizer steps.
+        first_example: The first example of training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_examples: int
+    num_dropped_over_long: int
+    num_tokens: int
+    longest_tokens: int
+    max_length_tokens: int
+    loss_share: float
+    num_exposures: int
+    num_exposed_tokens: int
+    padding_share: float
+    num_optimizer_steps: int
+    first_example: DecodedExample
+
+
+def check_examples(tokenised: TokenisedExamples, end_id: int, vocabulary_size: int, max_length: int) -> None:
+    """Refuse a stage with nothing to learn, or with an example that would teach something else.
+
+    Raises:
+        TrainingError: If nothing is left, a response ends its turn early, or a token has no embedding.
+    """
+    if not tokenised.examples:
+        raise TrainingError(
+            f"no training example is left: {len(tokenised.over_long_ids)} were longer than {max_length} "
+            "tokens and dropped; raise sft.max_length, or lower max_tokens"
+        )
+    for example in tokenised.examples:
+        response = example.input_ids[example.num_prompt_tokens :]
+        if end_id in response[:-1]:
+            raise TrainingError(
+                f"example {example.example_id}: its response contains the end-of-turn token in the middle "
+                f"(token {end_id}); remove it"
+            )
+        if max(example.input_ids) >= vocabulary_size:
+            raise TrainingError(
+                f"example {example.example_id}: token {max(example.input_ids)} has no embedding (the model "
+                f"has {vocabulary_size}); the tokenizer does not belong to this model"
+            )
+
+
+def check_first_batch(
+    input_ids: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
+    attention_mask: Sequence[Sequence[int]],
+    expected: Sequence[TokenisedExample],
+    end_id: int,
+) -> None:
+    """Refuse a collated batch whose labels are not exactly the responses with their end-of-turn token.
+
+    Args:
+        input_ids: As the model will see them, shape [B, T], padded on the right.
+        labels: Aligned with `input_ids`, -100 where there is no loss.
+        attention_mask: 1 on the tokens, 0 on the padding.
+        expected: The B examples that training begins with, in order.
+        end_id: The end-of-turn token.
+
+    Raises:
+        TrainingError: With the example and what is wrong.
+    """
+    if len(input_ids) != len(expected):
+        raise TrainingError(f"the first batch holds {len(input_ids)} examples, expected {len(expected)}")
+    for row_ids, row_labels, row_mask, example in zip(input_ids, labels, attention_mask, expected, strict=True):
+        fault = _row_fault(row_ids, row_labels, row_mask, example, end_id)
+        if fault is not None:
+            raise TrainingError(
+                f"loss mask of example {example.example_id}: {fault}; this is a fault in HEAL or in the "
+                "installed TRL, not in the data"
+            )
+
+
+def _row_fault(
+    row_ids: Sequence[int],
+    row_labels: Sequence[int],
+    row_mask: Sequence[int],
+    example: TokenisedExample,
+    end_id: int,
+) -> str | None:
+    num_tokens, num_padding = len(example.input_ids), len(row_ids) - len(example.input_ids)
+    if num_padding < 0 or list(row_ids[:num_tokens]) != example.input_ids:
+        return "the batch does not hold this example's tokens at its place, so the order or the text changed"
+    if list(row_mask) != [1] * num_tokens + [0] * num_padding:
+        return "the attention mask does not cover exactly its tokens"
+    if all(label == IGNORED_LABEL for label in row_labels):
+        return "no token carries loss"
+    if row_labels[num_tokens - 1] != end_id:
+        return f"the end-of-turn token {end_id} carries no loss, so that the student would not learn to stop"
+    if list(row_labels) != example.labels + [IGNORED_LABEL] * num_padding:
+        return "the loss does not cover exactly the response"
+    return None
+
+
+def build_report(
+    tokenised: TokenisedExamples,
+    order: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    micro_batch_size: int,
+    num_optimizer_steps: int,
+) -> PreflightReport:
+    """Return the figures of a stage whose examples passed `check_examples`."""
+    lengths = [len(example.input_ids) for example in tokenised.examples]
+    num_prompt_tokens = sum(example.num_prompt_tokens for example in tokenised.examples)
+    shown = [lengths[position] for position in order]
+    micro_batches = [shown[i : i + micro_batch_size] for i in range(0, len(shown), micro_batch_size)]
+    first = tokenised.examples[order[0]]
+    return PreflightReport(
+        num_examples=len(lengths),
+        num_dropped_over_long=len(tokenised.over_long_ids),
+        num_tokens=sum(lengths),
+        longest_tokens=max(lengths),
+        max_length_tokens=max_length,
+        loss_share=1 - num_prompt_tokens / sum(lengths),
+        num_exposures=len(order),
+        num_exposed_tokens=sum(shown),
+        padding_share=1 - sum(shown) / sum(len(batch) * max(batch) for batch in micro_batches),
+        num_optimizer_steps=num_optimizer_steps,
+        first_example=DecodedExample(
+            example_id=first.example_id,
+            without_loss=str(tokenizer.decode(first.input_ids[: first.num_prompt_tokens])),
+            with_loss=str(tokenizer.decode(first.input_ids[first.num_prompt_tokens :])),
+        ),
+    )

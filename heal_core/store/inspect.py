@@ -1,0 +1,118 @@
+"""What people ask of a published store: runs, any query, one trajectory with all that hangs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from heal_core.errors import InputError
+from heal_core.store.store import open_reader
+from heal_core.store.workspace import Workspace
+
+Connection = duckdb.DuckDBPyConnection
+
+
+@contextmanager
+def open_store(workspace: Path) -> Iterator[Connection]:
+    """Yield a read-only connection to a workspace's published store.
+
+    Raises:
+        StoreError: If there is none.
+    """
+    connection = open_reader(Workspace(workspace))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def run_query(store: Connection, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the columns and rows of a query.
+
+    Raises:
+        InputError: With DuckDB's own words, if it refuses the query.
+    """
+    try:
+        cursor = store.execute(query)
+        return [column[0] for column in cursor.description or []], cursor.fetchall()
+    except duckdb.Error as error:
+        raise InputError(f"the query was refused: {error}") from error
+
+
+def run_overview(store: Connection) -> list[dict[str, Any]]:
+    """Return one row per run, the newest first."""
+    return _rows(
+        store,
+        """
+        SELECT s.run_id, CASE WHEN s.completed THEN 'completed' ELSE coalesce(s.last_event, 'opened') END AS state,
+               s.last_phase, s.started_at, s.last_event_at,
+               (SELECT count(*) FROM run_problems p WHERE p.run_id = s.run_id) AS problems,
+               (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'rollouts') AS rollouts,
+               (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'repairs') AS repairs,
+               (SELECT count(*) FROM quarantine q WHERE q.run_id = s.run_id) AS quarantined
+        FROM run_status s ORDER BY s.started_at DESC
+        """,
+    )
+
+
+def find_trajectory(store: Connection, beginning: str) -> dict[str, Any]:
+    """Return a trajectory with problem, verdict, profile, hint, parent, score, decisions and repairs.
+
+    Raises:
+        InputError: If no trajectory, or more than one, has an id that begins so.
+    """
+    ids = [row["trajectory_id"] for row in _rows(
+        store, "SELECT trajectory_id FROM trajectories WHERE starts_with(trajectory_id, ?) ORDER BY ALL LIMIT 6", beginning
+    )]  # fmt: skip
+    if not ids:
+        raise InputError(
+            f"no trajectory has an id that begins with {beginning!r}. "
+            'List some with: heal sql "SELECT trajectory_id, kind FROM trajectories LIMIT 10"'
+        )
+    if len(ids) > 1:
+        raise InputError(f"{beginning!r} begins more than one id ({', '.join(ids[:5])} ...): give more of it.")
+    return {**_trajectory(store, ids[0]), "repairs": _repairs(store, ids[0])}
+
+
+def _trajectory(store: Connection, trajectory_id: str) -> dict[str, Any]:
+    (row,) = _rows(
+        store,
+        "SELECT t.*, p.question, p.answer, v.label, v.extracted, v.reason FROM trajectories t "
+        "JOIN problems p USING (problem_id) LEFT JOIN latest_verdicts v USING (trajectory_id) WHERE trajectory_id = ?",
+        trajectory_id,
+    )
+    row["decisions"] = _rows(
+        store,
+        "SELECT run_id, phase, decision, reason, value FROM decisions WHERE subject_id = ? ORDER BY ALL",
+        trajectory_id,
+    )
+    row["profile"] = _first(store, "SELECT * FROM profiles WHERE trajectory_id = ? ORDER BY profile_id", trajectory_id)
+    row["score"] = _first(store, "SELECT * FROM scores WHERE trajectory_id = ? ORDER BY score_id", trajectory_id)
+    row["hint"] = _first(store, "SELECT text FROM trajectories WHERE trajectory_id = ?", row["hint_id"])
+    return row
+
+
+def _repairs(store: Connection, rollout_id: str) -> list[dict[str, Any]]:
+    """Return what was continued from a rollout: verified ones first."""
+    return _rows(
+        store,
+        "SELECT t.trajectory_id, t.text, v.label, h.text AS hint FROM trajectories t "
+        "LEFT JOIN latest_verdicts v USING (trajectory_id) LEFT JOIN trajectories h ON h.trajectory_id = t.hint_id "
+        "WHERE t.parent_id = ? AND t.kind = 'repair' ORDER BY v.label, t.sample_index",
+        rollout_id,
+    )
+
+
+def _first(store: Connection, sql: str, parameter: str | None) -> dict[str, Any] | None:
+    rows = _rows(store, sql, parameter)
+    return rows[0] if rows else None
+
+
+def _rows(store: Connection, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+    cursor = store.execute(sql, list(parameters))
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,188 @@
+"""What the pipeline asks of the store, as named functions; each returns plain records or a frame."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from heal_core.plan import Attempt, Slot
+from heal_core.records import FinishReason, Step
+from heal_core.store.store import Store
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A trajectory's text with its token arrays, shape [T]."""
+
+    trajectory_id: str
+    problem_id: str
+    prefix: str
+    text: str
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    entropies: np.ndarray
+    token_starts: np.ndarray
+
+
+def read_attempts(store: Store, slots: Sequence[Slot]) -> dict[str, list[Attempt]]:
+    """Return the stored attempts of the given slots, by slot."""
+    frame = store.frame_for(
+        sorted({slot.slot_id for slot in slots}),
+        "SELECT trajectory_id, slot_id, limit_tokens, num_tokens, finish_reason "
+        "FROM trajectories SEMI JOIN wanted ON slot_id = id ORDER BY ALL",
+    )
+    attempts: dict[str, list[Attempt]] = defaultdict(list)
+    for row_id, slot_id, limit, num_tokens, finish_reason in frame.iter_rows():
+        attempts[slot_id].append(Attempt(row_id, slot_id, limit, num_tokens, FinishReason(finish_reason)))
+    return attempts
+
+
+def read_tokens(store: Store, trajectory_ids: Sequence[str]) -> dict[str, TokenRow]:
+    """Return trajectories with their token arrays, from the parts that hold them."""
+    ids = sorted(set(trajectory_ids))
+    if not ids:
+        return {}
+    parts = store.frame_for(
+        ids, "SELECT DISTINCT part_name FROM trajectories SEMI JOIN wanted ON trajectory_id = id ORDER BY ALL"
+    )
+    folder = store.workspace.parts / "trajectories"
+    files = [str(folder / f"{name}.parquet") for name in parts["part_name"]]
+    frame = store.frame_for(
+        ids,
+        "SELECT trajectory_id, problem_id, prefix, text, token_ids, logprobs, entropies, token_starts "
+        "FROM read_parquet(?) SEMI JOIN wanted ON trajectory_id = id",
+        [files],
+    )
+    return {
+        row["trajectory_id"]: TokenRow(
+            row["trajectory_id"],
+            row["problem_id"],
+            row["prefix"],
+            row["text"],
+            np.asarray(row["token_ids"], dtype=np.int64),
+            np.asarray(row["logprobs"], dtype=np.float64),
+            np.asarray(row["entropies"], dtype=np.float64),
+            np.asarray(row["token_starts"], dtype=np.int64),
+        )
+        for row in frame.iter_rows(named=True)
+    }
+
+
+def read_known(store: Store, table: str, key: str, ids: Sequence[str]) -> set[str]:
+    """Return which of the content keys `ids` the table already holds."""
+    frame = store.frame_for(sorted(set(ids)), f"SELECT {key} FROM {table} SEMI JOIN wanted ON {key} = id")
+    return set(frame[key])
+
+
+def read_run_problems(store: Store, run_id: str, split: str | None = None) -> list[dict[str, Any]]:
+    """Return the run's problems with their chunk, in the order of chunk and id."""
+    return store.rows(
+        "SELECT p.*, r.split FROM run_problems r JOIN problems p USING (problem_id) "
+        "WHERE r.run_id = $run AND ($split IS NULL OR r.split = $split) ORDER BY p.chunk_index, p.problem_id",
+        {"run": run_id, "split": split},
+    )
+
+
+def read_run_trajectories(store: Store, run_id: str, phase: str, arm: str = "") -> pl.DataFrame:
+    """Return what a run uses in a phase, with verdicts, in the order of problem and sample."""
+    return store.frame(
+        "SELECT t.*, p.question, p.answer, p.problem_type, p.chunk_index FROM run_trajectories t "
+        "JOIN problems p USING (problem_id) WHERE run_id = $run AND phase = $phase AND arm = $arm "
+        "ORDER BY chunk_index, problem_id, parent_id, sample_index, trajectory_id",
+        {"run": run_id, "phase": phase, "arm": arm},
+    )
+
+
+def read_bands(store: Store, run_id: str, split: str | None = None) -> dict[str, str]:
+    """Return the band of each problem of a run."""
+    rows = store.rows(
+        "SELECT problem_id, band FROM bands WHERE run_id = $run AND ($split IS NULL OR split = $split) ORDER BY ALL",
+        {"run": run_id, "split": split},
+    )
+    return {row["problem_id"]: row["band"] for row in rows}
+
+
+def read_profiles(store: Store, profile_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return stored profiles as dictionaries, in the order of trajectory."""
+    frame = store.frame_for(
+        sorted(profile_ids), "SELECT * FROM profiles SEMI JOIN wanted ON profile_id = id ORDER BY trajectory_id"
+    )
+    return list(frame.iter_rows(named=True))
+
+
+def steps_of(profile: dict[str, Any], num_chars: int, num_tokens: int) -> tuple[Step, ...]:
+    """Return the steps of a stored profile."""
+    chars = [*profile["step_start_chars"], num_chars]
+    tokens = [*profile["step_start_tokens"], num_tokens]
+    return tuple(Step(chars[i], chars[i + 1], tokens[i], tokens[i + 1]) for i in range(profile["num_steps"]))
+
+
+def read_texts(store: Store, trajectory_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return question, answer, problem type and whole response of trajectories, by ascending id."""
+    frame = store.frame_for(
+        sorted(set(trajectory_ids)),
+        "SELECT trajectory_id, problem_id, question, answer, problem_type, prefix || text AS response, num_tokens "
+        "FROM trajectories JOIN problems USING (problem_id) SEMI JOIN wanted ON trajectory_id = id "
+        "ORDER BY trajectory_id",
+    )
+    return list(frame.iter_rows(named=True))
+
+
+def read_pass_rates(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """Return the teacher's counts per problem of a run."""
+    return store.rows("SELECT * FROM pass_rates WHERE run_id = ? ORDER BY problem_id", [run_id])
+
+
+def read_kept(store: Store, run_id: str, phase: str) -> dict[str, float | None]:
+    """Return what a decision phase kept, with the value it rests on."""
+    rows = store.rows(
+        "SELECT subject_id, value FROM decisions "
+        "WHERE run_id = ? AND phase = ? AND decision = 'kept' ORDER BY subject_id",
+        [run_id, phase],
+    )
+    return {row["subject_id"]: row["value"] for row in rows}
+
+
+def read_scores(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """Return the PURE scores that a run uses, with their problems."""
+    return store.rows(
+        "SELECT t.problem_id, s.* FROM run_rows r JOIN scores s ON s.score_id = r.row_id "
+        "JOIN trajectories t USING (trajectory_id) "
+        "WHERE r.run_id = ? AND r.kind = 'score' ORDER BY s.trajectory_id",
+        [run_id],
+    )
+
+
+def read_stage(store: Store, run_id: str, arm: str, stage: str) -> list[dict[str, Any]]:
+    """Return the examples of a stage of an arm, in training order."""
+    return store.rows(
+        "SELECT trajectory_id, problem_id FROM stage_examples "
+        "WHERE run_id = ? AND arm = ? AND stage = ? ORDER BY position",
+        [run_id, arm, stage],
+    )
+
+
+def read_extra_tokens(store: Store, run_id: str) -> dict[str, int]:
+    """Return the completion tokens that HEAL spent beyond the base rollouts, by training problem."""
+    rows = store.rows(
+        "SELECT problem_id, sum(num_tokens)::BIGINT AS num FROM run_trajectories "
+        "WHERE run_id = ? AND phase IN ('hints', 'repairs', 'guided') GROUP BY problem_id ORDER BY problem_id",
+        [run_id],
+    )
+    return {row["problem_id"]: row["num"] for row in rows}
+
+
+def is_complete(store: Store, run_id: str) -> bool:
+    """Return whether a run came to its end."""
+    sql = "SELECT 1 AS one FROM run_events WHERE run_id = ? AND event = 'completed'"
+    return bool(store.rows(sql, [run_id]))
+
+
+def next_chunk_index(store: Store) -> int:
+    """Return the first chunk that no problem is in yet."""
+    return int(store.rows("SELECT coalesce(max(chunk_index) + 1, 0) AS next FROM problems")[0]["next"])

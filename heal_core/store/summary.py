@@ -1,0 +1,118 @@
+"""What a run came to, as one dictionary (and `summary.json`). Everything is read back from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heal_core.evaluation import gap_closed
+from heal_core.records import Band
+from heal_core.store.store import Store
+
+PHASES_OF_REPAIR = ("hints", "repairs", "guided")
+MIN_POWERED_PROBLEMS = 100
+"""Held-out problems of the extremely hard band below which a summary says that it is not powered."""
+
+
+def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_seconds: float) -> dict[str, Any]:
+    """Return the summary of a run.
+
+    Args:
+        made: What this process newly made, by phase; empty when everything was there.
+        wall_seconds: Of this process.
+    """
+    return {
+        "run_id": run_id,
+        "problems": _problems(store, run_id),
+        "rollouts": _count(store, run_id, "rollouts"),
+        "bands": _bands(store, run_id, "train"),
+        "held_out_bands": _bands(store, run_id, "held_out"),
+        "repairs": _repairs(store, run_id),
+        "funnel": store.rows(
+            "SELECT phase, outcome, reason, num, num_in_phase FROM funnel WHERE run_id = ? "
+            "ORDER BY position, outcome, reason",
+            [run_id],
+        ),
+        "stages": _stages(store, run_id),
+        "evaluation": _evaluation(store, run_id),
+        "tokens": store.rows(
+            "SELECT phase, arm, num_samples, num_tokens::BIGINT AS num_tokens FROM token_spend "
+            "WHERE run_id = ? ORDER BY ALL",
+            [run_id],
+        ),
+        "generated": {
+            "rollouts": made.get("rollouts", 0) + made.get("equal_tokens", 0),
+            "repairs": made.get("repairs", 0),
+            "guided": made.get("guided", 0),
+            "hints": made.get("hints", 0),
+            "evaluation": made.get("evaluation", 0),
+            "tokens": made.get("tokens", 0),
+            "optimizer_steps": made.get("optimizer_steps", 0),
+        },
+        "powered": _bands(store, run_id, "held_out")[Band.EXTREMELY_HARD] >= MIN_POWERED_PROBLEMS,
+        "wall_seconds": round(wall_seconds, 1),
+    }
+
+
+def _problems(store: Store, run_id: str) -> int:
+    return int(store.rows("SELECT count(*) AS num FROM run_problems WHERE run_id = ?", [run_id])[0]["num"])
+
+
+def _count(store: Store, run_id: str, phase: str) -> int:
+    sql = "SELECT count(*) AS num FROM run_rows WHERE run_id = ? AND phase = ?"
+    return int(store.rows(sql, [run_id, phase])[0]["num"])
+
+
+def _bands(store: Store, run_id: str, split: str) -> dict[str, int]:
+    rows = store.rows(
+        "SELECT band, count(*) AS num FROM bands WHERE run_id = ? AND split = ? GROUP BY band", [run_id, split]
+    )
+    found = {row["band"]: row["num"] for row in rows}
+    return {str(band): found.get(str(band), 0) for band in (Band.EASY, Band.HARD, Band.EXTREMELY_HARD, Band.UNGRADED)}
+
+
+def _repairs(store: Store, run_id: str) -> dict[str, int]:
+    (row,) = store.rows(
+        "SELECT count(*) AS problems, sum(num_paths)::BIGINT AS paths, sum(num_attempted)::BIGINT AS attempted, "
+        "sum(num_verified)::BIGINT AS verified, sum(num_passed_gates)::BIGINT AS passed_gates, "
+        "sum(num_kept)::BIGINT AS kept, count(*) FILTER (num_verified > 0) AS problems_broken "
+        "FROM repair_yield WHERE run_id = ?",
+        [run_id],
+    )
+    return {key: int(value or 0) for key, value in row.items()}
+
+
+def _stages(store: Store, run_id: str) -> list[dict[str, Any]]:
+    return store.rows(
+        "SELECT c.stage AS name, c.num_examples AS examples, c.num_optimizer_steps AS optimizer_steps, "
+        "c.num_dropped_over_long AS dropped_over_long, c.loss_first, c.loss_last, c.folder "
+        "FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id "
+        "WHERE r.run_id = ? AND r.phase = 'training' AND r.arm = 'heal' ORDER BY c.stage",
+        [run_id],
+    )
+
+
+def _evaluation(store: Store, run_id: str) -> dict[str, dict[str, Any]]:
+    """Return each arm's scores over all held-out problems, with its bands below `bands`."""
+    rows = store.rows("SELECT * FROM evaluations WHERE run_id = ? ORDER BY arm, band", [run_id])
+    arms: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        scores = {
+            "avg_at_k": row["avg_at_k"],
+            "standard_error": row["standard_error"],
+            "pass_at_k": row["pass_at_k"],
+            "k": row["k"],
+            "problems": row["num_problems"],
+            "truncated_share": row["truncated_share"],
+            "no_answer_share": row["no_answer_share"],
+        }
+        arm = arms.setdefault(row["arm"], {"bands": {}})
+        if row["band"] == "all":
+            arm.update(scores)
+        else:
+            arm["bands"][row["band"]] = scores
+    if {"base", "teacher"} <= arms.keys():
+        base, teacher = arms["base"]["avg_at_k"], arms["teacher"]["avg_at_k"]
+        for arm in arms.values():
+            arm["gap_closed"] = gap_closed(arm["avg_at_k"], base, teacher)
+    return arms

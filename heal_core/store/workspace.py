@@ -1,0 +1,78 @@
+"""The folders of a workspace, and the lock that lets one run write to it.
+
+heal.duckdb          what people query: a copy published by rename
+parts/TABLE/*.parquet  the durable truth, named by content
+store/writer.duckdb  the writer's own index over the parts
+checkpoints/ID/      trained stages, Hugging Face folders
+students/ARM/        links to an arm's stages
+logs/  cache/        children's logs; task results that may be deleted at any time
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heal_core.errors import StoreError, WorkspaceBusyError
+
+
+class Workspace:
+    """Paths of one workspace; creating the object touches nothing."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.parts = self.root / "parts"
+        self.writer_database = self.root / "store" / "writer.duckdb"
+        self.database = self.root / "heal.duckdb"
+        self.checkpoints = self.root / "checkpoints"
+        self.students = self.root / "students"
+        self.logs = self.root / "logs"
+        self.cache = self.root / "cache"
+
+    def create(self) -> None:
+        """Make the folders.
+
+        Raises:
+            StoreError: If the path is a file or cannot be written.
+        """
+        try:
+            for folder in (
+                self.parts,
+                self.writer_database.parent,
+                self.checkpoints,
+                self.students,
+                self.logs,
+                self.cache,
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"workspace {self.root} cannot be created: {error.strerror}. "
+                "Set `workspace` to a folder that can be written."
+            ) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the workspace for writing; freed by the kernel when the process dies.
+
+        Raises:
+            WorkspaceBusyError: If another process holds it.
+        """
+        descriptor = os.open(self.root / "store" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise WorkspaceBusyError(
+                    f"workspace {self.root} is in use by process {holder}. "
+                    "Wait for it, stop it, or set another `workspace`."
+                ) from error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,23 @@
+"""Settings of the verifier."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class VerifyConfig(BaseModel):
+    """How answers are graded: in worker processes that are killed at a limit.
+
+    Attributes:
+        timeout_seconds: Longest time on one item; it counts from when a worker takes it.
+        num_workers: Processes that grade at the same time.
+        max_tasks_per_worker: Items after which a process is replaced, since sympy's caches grow.
+        max_memory_gib: Address space of one worker.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    num_workers: int = Field(default=2, ge=1)
+    max_tasks_per_worker: int = Field(default=2000, ge=1)
+    max_memory_gib: float = Field(default=4.0, ge=0.5)

@@ -1,0 +1,201 @@
+"""The set-level tasks of a run: bands, gates, PURE, cap. Cheap, so recomputed and stored per run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from heal_core.bands import assign_band
+from heal_core.curriculum import CapCandidate, Stage, build_stages, cap_candidates, stage_order
+from heal_core.gates import AnswerConditionedText, check_text
+from heal_core.keys import content_key
+from heal_core.pure import PureCandidate, decide_drops
+from heal_core.records import Band, VerdictLabel
+from heal_core.store.reads import (
+    read_bands,
+    read_kept,
+    read_pass_rates,
+    read_run_trajectories,
+    read_scores,
+    read_stage,
+    read_texts,
+    read_tokens,
+)
+from tasks.policy import decision_task
+from tasks.session import Session
+
+Decision = tuple[str, str, str, str | None, float | None]
+
+
+@decision_task("assign bands")
+def assign_bands(session: Session) -> dict[str, int]:
+    """Return how many training problems are in each band; all problems get one."""
+    config = session.config
+    rates = read_pass_rates(session.store, session.run_id)
+    bands = {
+        row["problem_id"]: assign_band(
+            row["num_graded"], row["num_correct"], config.rollouts.num_generations, config.bands
+        )
+        for row in rates
+    }
+    session.record_decisions(
+        "band",
+        [
+            (row["problem_id"], row["problem_id"], str(bands[row["problem_id"]]), None, row["pass_rate"])
+            for row in rates
+        ],
+    )
+    train = [bands[row["problem_id"]] for row in rates if row["split"] == "train"]
+    return {str(band): train.count(band) for band in Band}
+
+
+@decision_task("gate texts")
+def gate_texts(session: Session) -> dict[str, int]:
+    """Return how many verified texts each gate refused; base rollouts are counted under `gate_base`."""
+    bands = read_bands(session.store, session.run_id, "train")
+    base = _verified(session, "rollouts", bands)
+    natural = [
+        n for n, problem_id in base.select("num_tokens", "problem_id").iter_rows() if bands[problem_id] == Band.HARD
+    ]
+    median = float(np.median(natural)) if natural else None
+    counts: Counter[str] = Counter()
+    for phase, rows in (
+        ("gate", _verified(session, "repairs", bands)),
+        ("gate", _verified(session, "guided", bands)),
+        ("gate_base", base),
+    ):
+        decisions = list(_gate_rows(session, rows, median, len(natural)))
+        session.record_decisions(phase, decisions)
+        if phase == "gate":
+            counts.update(reason for *_, reason, _value in decisions if reason)
+    return dict(counts)
+
+
+def _gate_rows(session: Session, rows: pl.DataFrame, median: float | None, num_natural: int) -> Iterable[Decision]:
+    tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
+    for row in rows.iter_rows(named=True):
+        arrays = tokens[row["trajectory_id"]]
+        item = AnswerConditionedText(
+            question=row["question"],
+            answer=row["answer"],
+            text=arrays.prefix + arrays.text,
+            repaired_start_char=len(arrays.prefix),
+            token_starts=arrays.token_starts + len(arrays.prefix),
+            num_repaired_tokens=len(arrays.token_starts),
+        )
+        length = row["num_prefix_tokens"] + row["num_tokens"]
+        result = check_text(item, median, num_natural, length, session.config.gates)
+        yield row["trajectory_id"], row["problem_id"], _word(result.passed), result.gate, None
+
+
+@decision_task("filter by PURE")
+def filter_pure(session: Session) -> dict[str, int]:
+    """Return how many gated repairs PURE kept and dropped, by reason."""
+    config = session.config.pure
+    rows = read_scores(session.store, session.run_id)
+    candidates = [
+        PureCandidate(row["trajectory_id"], row["problem_id"], row[config.score])
+        for row in rows
+        if row["reject_reason"] is None
+    ]
+    dropped = decide_drops(candidates, config).dropped
+    decisions: list[Decision] = []
+    for row in rows:
+        reason = row["reject_reason"] or ("shortcut" if row["trajectory_id"] in dropped else None)
+        decisions.append((row["trajectory_id"], row["problem_id"], _word(reason is None), reason, row[config.score]))
+    session.record_decisions("pure", decisions)
+    return dict(Counter(reason or "kept" for *_, reason, _value in decisions))
+
+
+@decision_task("build curriculum")
+def build_curriculum(session: Session) -> tuple[Stage, Stage, Stage]:
+    """Return the three stages of the arm heal, after the cap; both are stored."""
+    bands = read_bands(session.store, session.run_id, "train")
+    kept_by_gate = read_kept(session.store, session.run_id, "gate")
+    guided = _verified(session, "guided", bands).filter(pl.col("trajectory_id").is_in(list(kept_by_gate)))
+    pure = read_kept(session.store, session.run_id, "pure")
+    repairs = _verified(session, "repairs", bands).filter(pl.col("trajectory_id").is_in(list(pure)))
+    base_ids = _cap(session, _verified(session, "rollouts", bands))
+    guided_ids = _cap(session, guided)
+    repair_ids = _cap(session, repairs, pure)
+    stages = build_stages(base_ids, guided_ids, repair_ids, session.config.curriculum, session.config.seed)
+    for stage in stages:
+        record_stage(session, "heal", stage.name, stage.row_ids)
+        record_stage(session, "rejection_sampling", stage.name, stages[0].row_ids)
+    return stages
+
+
+@decision_task("build equal-tokens baseline")
+def build_equal_tokens(session: Session, stages: tuple[Stage, Stage, Stage]) -> int:
+    """Return how many examples B2 has: verified plain rollouts, at most as many per problem as HEAL has."""
+    curriculum = session.config.curriculum
+    phases = [read_run_trajectories(session.store, session.run_id, phase) for phase in ("rollouts", "equal_tokens")]
+    pool = pl.concat(phases).filter(pl.col("label") == str(VerdictLabel.CORRECT))
+    caps = Counter(row["problem_id"] for row in read_stage(session.store, session.run_id, "heal", "III"))
+    kept: list[str] = []
+    for problem_id, most in sorted(caps.items()):
+        candidates = _candidates(session, pool.filter(pl.col("problem_id") == problem_id), None)
+        kept += cap_candidates(candidates, curriculum.model_copy(update={"max_per_problem": most})).kept
+    for stage in stages:
+        record_stage(session, "equal_tokens", stage.name, stage_order(kept, stage.name, session.config.seed))
+    return len(kept)
+
+
+def _cap(session: Session, rows: pl.DataFrame, scores: dict[str, float | None] | None = None) -> tuple[str, ...]:
+    """Return the rows that the cap keeps, by score or else by sample index; all decisions are stored."""
+    candidates = _candidates(session, rows, scores)
+    result = cap_candidates(candidates, session.config.curriculum)
+    session.record_decisions(
+        "cap",
+        [
+            (c.row_id, c.problem_id, _word(c.row_id not in result.reasons), result.reasons.get(c.row_id), c.score)
+            for c in candidates
+        ],
+    )
+    return result.kept
+
+
+def _candidates(session: Session, rows: pl.DataFrame, scores: dict[str, float | None] | None) -> list[CapCandidate]:
+    tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
+    return [
+        CapCandidate(
+            row_id=row["trajectory_id"],
+            problem_id=row["problem_id"],
+            path_id=row["parent_id"] or row["trajectory_id"],
+            score=(scores or {}).get(row["trajectory_id"]) or float(row["sample_index"]),
+            token_ids=tokens[row["trajectory_id"]].token_ids,
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def record_stage(session: Session, arm: str, stage: str, row_ids: Iterable[str]) -> None:
+    """Store what a stage trains on, in order."""
+    ids = list(row_ids)
+    problem_of = {row["trajectory_id"]: row["problem_id"] for row in read_texts(session.store, ids)}
+    rows = [
+        {
+            "stage_example_id": content_key("stage_example", session.run_id, arm, stage, position),
+            "run_id": session.run_id,
+            "arm": arm,
+            "stage": stage,
+            "position": position,
+            "trajectory_id": row_id,
+            "problem_id": problem_of[row_id],
+        }
+        for position, row_id in enumerate(ids)
+    ]
+    session.store.append("stage_examples", rows)
+
+
+def _verified(session: Session, phase: str, bands: dict[str, str]) -> pl.DataFrame:
+    """Return a phase's correct trajectories of the given problems."""
+    rows = read_run_trajectories(session.store, session.run_id, phase)
+    return rows.filter((pl.col("label") == str(VerdictLabel.CORRECT)) & pl.col("problem_id").is_in(list(bands)))
+
+
+def _word(kept: bool) -> str:
+    return "kept" if kept else "dropped"

@@ -1,0 +1,61 @@
+"""The task that profiles the entropy of a chunk of rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heal_core.config import RunConfig
+from heal_core.keys import STAGE_VERSIONS, content_key
+from heal_core.profiles import profile_entropy
+from heal_core.records import EntropyProfile
+from heal_core.store.reads import read_known, read_tokens
+from tasks.policy import cached_task
+from tasks.session import Session
+
+
+def profile_key(config: RunConfig, row_id: str) -> str:
+    """Return the id of a rollout's profile under the config's step and breakpoint settings."""
+    settings = [config.steps.model_dump(mode="json"), config.breakpoints.model_dump(mode="json")]
+    return content_key("profile", STAGE_VERSIONS["profile"], row_id, settings)
+
+
+class ProfileWork:
+    """The rollouts of one chunk."""
+
+    def __init__(self, config: RunConfig, chunk_index: int, row_ids: Sequence[str], epoch: str) -> None:
+        self.ids = {profile_key(config, row_id): row_id for row_id in row_ids}
+        self.label = f"chunk {chunk_index}"
+        self.cache_key = content_key("profile", sorted(self.ids), epoch)
+
+
+@cached_task("profile")
+def profile_chunk(session: Session, work: ProfileWork) -> int:
+    """Return how many profiles were newly made."""
+    known = read_known(session.store, "profiles", "profile_id", list(work.ids))
+    missing = {profile_id: row_id for profile_id, row_id in work.ids.items() if profile_id not in known}
+    tokens = read_tokens(session.store, list(missing.values()))
+    rows = []
+    for profile_id, row_id in sorted(missing.items()):
+        row = tokens[row_id]
+        profile = profile_entropy(
+            row.text, row.token_starts, row.entropies, session.config.steps, session.config.breakpoints
+        )
+        rows.append({"profile_id": profile_id, "trajectory_id": row_id, **_columns(profile)})
+    session.store.append("profiles", rows)
+    return len(rows)
+
+
+def _columns(profile: EntropyProfile) -> dict[str, object]:
+    found = profile.breakpoint
+    return {
+        "separator": profile.separator,
+        "num_steps": len(profile.steps),
+        "step_start_chars": [step.start_char for step in profile.steps],
+        "step_start_tokens": [step.start_token for step in profile.steps],
+        "step_entropies": profile.step_entropies.tolist(),
+        "breakpoint_step": found.step_index if found else None,
+        "surge_nats": found.surge if found else None,
+        "window_size": found.window_size if found else None,
+        "z_score": found.z_score if found else None,
+        "flat": found.flat if found else None,
+    }

@@ -1,0 +1,86 @@
+"""The task that scores a chunk of gated repairs for PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from heal_core.hints import clean_hint
+from heal_core.keys import content_key
+from heal_core.scoring import ScoredText, TextToScore, score_texts
+from heal_core.store.reads import TokenRow, read_known, read_tokens
+from tasks.policy import cached_task
+from tasks.session import Session
+
+
+class ScoreWork:
+    """The repairs of one chunk: rows of `read_run_trajectories`, and the recipe of the scorer."""
+
+    def __init__(self, chunk_index: int, rows: Sequence[dict[str, Any]], recipe_id: str, epoch: str) -> None:
+        self.recipe_id = recipe_id
+        self.rows = {content_key("score", row["trajectory_id"], recipe_id): row for row in rows}
+        self.label = f"chunk {chunk_index}"
+        self.cache_key = content_key("score", sorted(self.rows), epoch)
+
+
+@cached_task("score")
+def score_chunk(session: Session, work: ScoreWork) -> int:
+    """Return how many repairs were newly scored."""
+    known = read_known(session.store, "scores", "score_id", list(work.rows))
+    missing = {score_id: row for score_id, row in work.rows.items() if score_id not in known}
+    if not missing:
+        return 0
+    texts = _texts(session, list(missing.values()))
+    with session.engine_lock:
+        scored = score_texts(session.engine(session.scorer), texts, session.config.steps, session.config.pure)
+    rows = [
+        {
+            "score_id": score_id,
+            "trajectory_id": row["trajectory_id"],
+            "recipe_id": work.recipe_id,
+            **_columns(scored[row["trajectory_id"]]),
+        }
+        for score_id, row in sorted(missing.items())
+    ]
+    session.store.append("scores", rows)
+    return len(rows)
+
+
+def _texts(session: Session, rows: Sequence[dict[str, Any]]) -> list[TextToScore]:
+    """Return the whole responses: the kept tokens of the wrong rollout, then the repair's own."""
+    ids = {row[column] for row in rows for column in ("trajectory_id", "parent_id", "hint_id")}
+    tokens = read_tokens(session.store, list(ids))
+    return [_text(row, tokens) for row in rows]
+
+
+def _text(row: dict[str, Any], tokens: dict[str, TokenRow]) -> TextToScore:
+    own, parent = tokens[row["trajectory_id"]], tokens[row["parent_id"]]
+    kept = row["num_prefix_tokens"]
+    return TextToScore(
+        row_id=row["trajectory_id"],
+        question=row["question"],
+        answer=row["answer"],
+        hint=clean_hint(tokens[row["hint_id"]].text),
+        text=own.prefix + own.text,
+        token_ids=np.concatenate([parent.token_ids[:kept], own.token_ids]),
+        token_starts=np.concatenate([parent.token_starts[:kept], own.token_starts + len(own.prefix)]),
+        num_prefix_tokens=kept,
+        num_prefix_chars=len(own.prefix),
+    )
+
+
+def _columns(scored: ScoredText) -> dict[str, Any]:
+    score = scored.score
+    return {
+        "ratio": score.ratio,
+        "jump": score.jump,
+        "reliance": score.reliance,
+        "step_perplexities": score.step_perplexities.tolist(),
+        "answer_uncertainties": score.answer_uncertainties.tolist(),
+        "span_start": score.span_start,
+        "span_end": score.span_end,
+        "reject_reason": score.reject_reason,
+        "num_scored_tokens": scored.num_scored_tokens,
+    }

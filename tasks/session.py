@@ -1,0 +1,175 @@
+"""What the tasks of one run share: config, store, the engine that is loaded, counters.
+
+A session holds the workspace's lock from `open` to its end, and at most one engine at a
+time. It is a plain object, so that Prefect neither copies nor hashes it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from heal_core.config import RunConfig
+from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
+from heal_core.engines.hf import HfEngine
+from heal_core.engines.identity import identify_model
+from heal_core.keys import content_key, recipe_key
+from heal_core.records import Kind
+from heal_core.store.reads import is_complete, read_known
+from heal_core.store.store import Store
+from heal_core.store.workspace import Workspace
+from heal_core.verify.pool import VerifierPool
+
+logger = logging.getLogger("heal")
+
+
+class Session:
+    """One process's work on one run. Engines are not thread-safe: use them under `engine_lock`."""
+
+    def __init__(self, config: RunConfig, workspace: Workspace, store: Store, verifiers: VerifierPool) -> None:
+        self.config = config
+        self.workspace = workspace
+        self.store = store
+        self.verifiers = verifiers
+        self.engine_lock = threading.Lock()
+        self.made: Counter[str] = Counter()
+        self.run_id = ""
+        self._engine: tuple[EngineConfig, Engine] | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, config: RunConfig) -> Iterator[Session]:
+        """Yield a session; its store is published and its children ended afterwards.
+
+        Raises:
+            WorkspaceBusyError: If another run holds the workspace.
+            StoreError: If the workspace cannot be used.
+        """
+        workspace = Workspace(config.workspace)
+        workspace.create()
+        with workspace.lock(), Store(workspace) as store, VerifierPool(config.verify) as verifiers:
+            session = cls(config, workspace, store, verifiers)
+            try:
+                yield session
+            finally:
+                session.close_engine()
+
+    @property
+    def teacher(self) -> EngineConfig:
+        return self.config.teacher
+
+    @property
+    def scorer(self) -> EngineConfig:
+        return self.config.scorer or self.config.teacher
+
+    def engine(self, config: EngineConfig) -> Engine:
+        """Return the engine of a model, ending the one that was loaded before."""
+        if self._engine is None or self._engine[0] != config:
+            self.close_engine()
+            logger.info("loading %s", config.model_name_or_path)
+            self._engine = (config, HfEngine(config, self.workspace.logs / "engine.log"))
+        return self._engine[1]
+
+    def close_engine(self) -> None:
+        """End the engine's child, so that its memory is free for training."""
+        if self._engine is not None:
+            self._engine[1].close()
+            self._engine = None
+
+    def recipe(
+        self,
+        kind: Kind | str,
+        model: EngineConfig,
+        sampling: SamplingConfig | None,
+        template: str = "",
+        identity: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return the id of a way to make texts or scores, stored so that SQL can explain it.
+
+        `identity` replaces reading the model's files, for a checkpoint that HEAL made.
+        """
+        settings: dict[str, Any] = {
+            "model": dict(identity or identify_model(model)),
+            "sampling": sampling.identity() if sampling else {},
+            "seed": self.config.seed,
+            "template": template,
+        }
+        recipe_id = recipe_key(kind, settings["model"], settings["sampling"], settings["seed"], template)
+        if not read_known(self.store, "recipes", "recipe_id", [recipe_id]):
+            row = {
+                "recipe_id": recipe_id,
+                "kind": str(kind),
+                "model_name_or_path": model.model_name_or_path,
+                "settings": json.dumps(settings, sort_keys=True),
+            }
+            self.store.append("recipes", [row])
+        return recipe_id
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether an earlier start of this run came to its end."""
+        return is_complete(self.store, self.run_id)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Log and record what a phase of the run took."""
+        before, started = Counter(self.made), time.monotonic()
+        yield
+        made = {key: num for key, num in (self.made - before).items() if num}
+        seconds = time.monotonic() - started
+        logger.info("%s: %.1f s, new: %s", name, seconds, made or "nothing")
+        self.record_event("phase", name, {"seconds": seconds, "made": made})
+
+    def record_event(self, event: str, phase: str | None = None, detail: Mapping[str, Any] | None = None) -> None:
+        """Note what happened to the run."""
+        row = {
+            "event_id": uuid.uuid4().hex,
+            "run_id": self.run_id,
+            "event": event,
+            "phase": phase,
+            "detail": json.dumps(dict(detail or {}), sort_keys=True),
+            "happened_at": datetime.now(UTC),
+        }
+        self.store.append("run_events", [row])
+
+    def close_phase(self, phase: str, arm: str, kind: Kind | str, used: Mapping[str, bool]) -> None:
+        """Store which rows the run uses in a phase; `used` maps a row id to whether it counts as cut."""
+        rows = [
+            {
+                "run_row_id": content_key("run_row", self.run_id, phase, arm, row_id),
+                "run_id": self.run_id,
+                "phase": phase,
+                "arm": arm,
+                "kind": str(kind),
+                "row_id": row_id,
+                "cut": cut,
+            }
+            for row_id, cut in sorted(used.items())
+        ]
+        self.store.append("run_rows", rows)
+        self.store.publish(force=True)
+
+    def record_decisions(self, phase: str, decisions: list[tuple[str, str, str, str | None, float | None]]) -> None:
+        """Store decisions as (subject id, problem id, decision, reason, value)."""
+        rows = [
+            {
+                "decision_id": content_key("decision", self.run_id, phase, subject_id),
+                "run_id": self.run_id,
+                "phase": phase,
+                "subject_id": subject_id,
+                "problem_id": problem_id,
+                "decision": decision,
+                "reason": reason,
+                "value": value,
+            }
+            for subject_id, problem_id, decision, reason, value in sorted(decisions, key=lambda d: d[0])
+        ]
+        self.store.append("decisions", rows)

@@ -1,0 +1,121 @@
+"""The task that trains one stage of one arm, unless its checkpoint exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from heal_core.engines.identity import identify_model
+from heal_core.keys import STAGE_VERSIONS, content_key
+from heal_core.prompts import student_prompt
+from heal_core.sft.launch import run_stage
+from heal_core.sft.spec import StageResult, StageSpec
+from heal_core.store import durable
+from heal_core.store.reads import read_known, read_texts
+from tasks.policy import cached_task
+from tasks.session import Session, logger
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained stage: its id, and its folder."""
+
+    checkpoint_id: str
+    folder: Path
+
+
+class StageWork:
+    """One stage of one arm: from which parent, on which examples in order, for how many steps."""
+
+    def __init__(
+        self,
+        session: Session,
+        arm: str,
+        stage: str,
+        parent: Checkpoint | None,
+        row_ids: Sequence[str],
+        num_optimizer_steps: int,
+    ) -> None:
+        config = session.config
+        self.arm, self.stage, self.parent = arm, stage, parent
+        self.row_ids = list(row_ids)
+        self.num_optimizer_steps = num_optimizer_steps
+        self.label = f"{arm} {stage}"
+        start = parent.checkpoint_id if parent else identify_model(config.student)
+        # the arm is not part of it: arms that train alike share the checkpoint
+        self.checkpoint_id = content_key(
+            "checkpoint",
+            STAGE_VERSIONS["checkpoint"],
+            start,
+            self.row_ids,
+            num_optimizer_steps,
+            config.sft.identity(),
+            config.seed,
+        )
+        self.checkpoint = Checkpoint(self.checkpoint_id, session.workspace.checkpoints / self.checkpoint_id)
+        # a checkpoint that was deleted must be trained again, whatever the cache says
+        self.cache_key = content_key("train", self.checkpoint_id, session.store.epoch, self.checkpoint.folder.exists())
+
+
+@cached_task("train")
+def train_stage(session: Session, work: StageWork) -> str:
+    """Return the id of the stage's checkpoint, which stands in the workspace afterwards."""
+    folder = work.checkpoint.folder
+    if read_known(session.store, "checkpoints", "checkpoint_id", [work.checkpoint_id]) and folder.is_dir():
+        return work.checkpoint_id
+    student = session.config.student
+    seed = int(content_key("sft_seed", session.config.seed, session.config.sft.seed)[:8], 16)
+    spec = StageSpec(
+        stage=work.stage,
+        arm=work.arm,
+        model_name_or_path=str(work.parent.folder) if work.parent else student.model_name_or_path,
+        revision=None if work.parent else student.revision,
+        trust_remote_code=student.trust_remote_code,
+        examples_path=_write_examples(session, work),
+        num_optimizer_steps=work.num_optimizer_steps,
+        output_dir=folder,
+        config=session.config.sft.model_copy(update={"seed": seed}),
+    )
+    result = run_stage(spec)
+    session.made["optimizer_steps"] += result.num_optimizer_steps
+    session.store.append("checkpoints", [_row(work, result)])
+    logger.info(
+        "%s stage %s: %d examples, %d steps, loss %.3f -> %.3f",
+        work.arm, work.stage, result.num_examples, result.num_optimizer_steps, result.loss_first, result.loss_last,
+    )  # fmt: skip
+    return work.checkpoint_id
+
+
+def _write_examples(session: Session, work: StageWork) -> Path:
+    """Write the stage's examples in training order: student prompt and response, no trace of a hint."""
+    by_id = {row["trajectory_id"]: row for row in read_texts(session.store, work.row_ids)}
+    frame = pl.DataFrame(
+        {
+            "example_id": work.row_ids,
+            "prompt": [student_prompt(by_id[row_id]["question"]) for row_id in work.row_ids],
+            "response": [by_id[row_id]["response"] for row_id in work.row_ids],
+        }
+    )
+    path = session.workspace.checkpoints / f"{work.checkpoint_id}.examples.parquet"
+    durable.write_atomically(path, frame.write_parquet)
+    return path
+
+
+def _row(work: StageWork, result: StageResult) -> dict[str, object]:
+    return {
+        "checkpoint_id": work.checkpoint_id,
+        "parent_checkpoint_id": work.parent.checkpoint_id if work.parent else None,
+        "stage": work.stage,
+        "folder": f"checkpoints/{work.checkpoint_id}",
+        "num_examples": result.num_examples,
+        "num_dropped_over_long": result.num_dropped_over_long,
+        "num_optimizer_steps": result.num_optimizer_steps,
+        "num_tokens": result.num_tokens,
+        "loss_first": result.loss_first,
+        "loss_last": result.loss_last,
+        "seconds": result.seconds,
+        "result": result.model_dump_json(),
+    }

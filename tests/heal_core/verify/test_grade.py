@@ -1,0 +1,242 @@
+"""What an answer is, and when it is right; with the cases that math-verify alone gets wrong."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heal_core.records import VerdictLabel
+from heal_core.verify.grade import (
+    MAX_ANSWER_CHARS,
+    extract_answer,
+    grade,
+    numbers_equal,
+    parse_number,
+    verifier_identity,
+)
+
+
+def label(answer: str, gold: str, problem_type: str = "math") -> str:
+    return str(grade(f"So \\boxed{{{answer}}}.", gold, problem_type).label)
+
+
+def reason(text: str, gold: str, problem_type: str = "math") -> str | None:
+    return grade(text, gold, problem_type).reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It is \\boxed{5}.", "5"),
+        ("First \\boxed{5}, no, \\boxed{6}.", "6"),
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed {7}", "7"),
+        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
+        ("\\boxed{\\boxed{8}}", "8"),
+        ("a { stray \\boxed{9} brace", "9"),
+        ("a } stray \\boxed{9} brace", "9"),
+        ("I put it in \\boxed{}: \\boxed{3}. As asked, within \\boxed{}.", "3"),
+        ("\\boxed{4} and then \\boxed{5", "4"),
+        ("\\boxed{\n 10 \n}", "10"),
+        ("\\boxed{5\x00}", "5\x00"),
+        ("the answer is 5", None),
+        ("\\boxed{5", None),
+        ("\\boxed{{5}", None),
+        ("\\boxed{ }", None),
+        ("\\boxed 5", None),
+        ("", None),
+        ("<think>\\boxed{1}</think>\\boxed{2}", "2"),
+        ("<think>\\boxed{1}</think>no box", None),
+        ("\\boxed{1}</think>\\boxed{2}", "2"),
+        ("<think>maybe \\boxed{1}", None),
+        ("\\boxed{2}<think>check \\boxed{1}", None),
+        ("<think>a</think>\\boxed{1}<think>b</think>\\boxed{2}", "2"),
+    ],
+)
+def test_the_answer_is_the_last_complete_box_after_the_thinking(text: str, expected: str | None) -> None:
+    assert extract_answer(text) == expected
+
+
+@pytest.mark.parametrize(
+    "piece", ["\\boxed{", "{", "}", "\\boxed{}", "\\", "\\boxed", "<think>", "\\boxed{1}", "\\boxed{{"]
+)
+def test_a_megabyte_is_read_in_linear_time(piece: str) -> None:
+    started = time.perf_counter()
+    extract_answer(piece * (1_000_000 // len(piece)))
+    assert time.perf_counter() - started < 5  # seconds; quadratic time would be hours
+
+
+@given(st.text(alphabet="\\boxed{}<think>/ 12", max_size=60), st.text(alphabet="0123456789+x", min_size=1, max_size=9))
+def test_a_final_box_is_found_after_any_text(before: str, answer: str) -> None:
+    text = f"{before}</think>\\boxed{{{answer}}}"
+    assert extract_answer(text) == answer
+    assert extract_answer(before + text) == answer
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1,000", 1000), ("1 000", 1000), ("1{,}000", 1000), ("1\\,000", 1000), ("1,\\!000", 1000), ("007", 7),
+        ("-3", -3), ("\u22123", -3), ("+3", 3), ("- 3", -3), ("7.", 7), (".5", Fraction(1, 2)), ("1e3", 1000),
+        ("1.5E-2", Fraction(3, 200)), ("1/2", Fraction(1, 2)), ("\\frac{1}{2}", Fraction(1, 2)),
+        ("-\\dfrac{3}{4}", Fraction(-3, 4)), ("1 1/2", Fraction(3, 2)), ("1\\frac{1}{2}", Fraction(3, 2)),
+        ("-1 1/2", Fraction(-3, 2)), ("50\\%", Fraction(1, 2)), ("50 %", Fraction(1, 2)), ("\\$5.00", 5), ("$5$", 5),
+        ("5 \\text{ cm}", 5), ("25\\text{ cm}^2", 25), ("\\frac{1}{2}\\mathrm{m}", Fraction(1, 2)),
+    ],
+)  # fmt: skip
+def test_plain_numbers_are_read(written: str, value: Fraction) -> None:
+    number = parse_number(written)
+    assert number is not None and number.value == value
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "", "x", "1,2", "1,00", "10,0000", "1/0", "1/2/3", "2^3", "1 2", "5 6", "1 200/3", "5\u00b2", "12:30",
+        "\\frac12", "1" * 201, "1e999", "\\text{5}", "3 apples", "(1,000)", "5\\text{ or }600", "--1", "1.2.3", "\x005",
+    ],
+)  # fmt: skip
+def test_what_is_no_plain_number_is_left_to_others(written: str) -> None:
+    assert parse_number(written) is None
+
+
+@given(st.integers(-(10**30), 10**30))
+def test_an_integer_survives_thousand_separators(value: int) -> None:
+    for written in (str(value), f"{value:,}", f"{value:,}".replace(",", "{,}"), f"{value:,}".replace(",", "\\,")):
+        number = parse_number(written)
+        assert number is not None and (number.value, number.is_exact) == (value, True)
+
+
+@given(st.fractions(), st.fractions())
+def test_exact_numbers_are_equal_only_when_they_are(left: Fraction, right: Fraction) -> None:
+    numbers = [parse_number(f"{value.numerator}/{value.denominator}") for value in (left, right)]
+    assert numbers[0] is not None and numbers[1] is not None
+    assert numbers_equal(numbers[0], numbers[1], Fraction(1, 10)) == (left == right)
+
+
+SAME = [
+    ("1/2", "\\frac{1}{2}"), ("0.5", "\\frac{1}{2}"), ("0.5", "1/2"), ("\\frac12", "0.5"), ("1,000", "1000"),
+    ("50\\%", "0.5"), ("50\\%", "50"), ("0.333333", "1/3"), ("-0", "0"), ("5", "x=5"), ("x=5", "5"),
+    ("5\\text{ cm}", "5"),
+    ("2\\sqrt{2}", "\\sqrt{8}"), ("(x+1)^2", "x^2+2x+1"), ("\\{2,1\\}", "\\{1,2\\}"), ("-2,2", "\\pm 2"),
+    ("[1,2)", "[1,2)"), ("(3,\\infty)", "x>3"), ("\\text{(C)}", "C"), ("monday", "\\text{Monday}"), ("3i+2", "2+3i"),
+    ("2^{10}", "1024"), ("\\sqrt{1000000}", "1e3"), ("\\{\\}", "\\emptyset"), ("\\boxed{5}", "5"),
+]  # fmt: skip
+
+DIFFERENT = [
+    ("1/3", "0.34"), ("-3", "3"), ("1", "1,000"), ("(1,2)", "[1,2)"), ("(1,2)", "(2,1)"), ("5,6", "5"), ("5 6", "5"),
+    ("5 \\text{ or } 6", "5"), ("0.05", "50\\%"), ("1000000", "1000001"), ("1234567.5", "1234567"), ("y", "x"),
+]  # fmt: skip
+
+# What math-verify 0.9.0 alone answers wrongly, and the layer above it rightly.
+MATH_VERIFY_ACCEPTS = [
+    ("sey", "yes"), ("seat", "east"), ("0", "1 000"), ("1 1/2", "1"), ("0.0000002", "0.0000001"), ("1", "1}{2"),
+]  # fmt: skip
+MATH_VERIFY_REFUSES = [("3/2", "1 1/2"), ("1000", "1e3"), ("7.", "7")]
+
+
+@pytest.mark.parametrize(("answer", "gold"), SAME + MATH_VERIFY_REFUSES)
+def test_equal_math_answers(answer: str, gold: str) -> None:
+    assert label(answer, gold) == "correct"
+
+
+@pytest.mark.parametrize(("answer", "gold"), DIFFERENT + MATH_VERIFY_ACCEPTS)
+def test_different_math_answers(answer: str, gold: str) -> None:
+    assert label(answer, gold) != "correct"
+
+
+def test_the_layer_above_math_verify_is_still_needed() -> None:
+    """Fails when a newer math-verify reads these rightly: then the layer can shrink."""
+    from math_verify import parse, verify
+
+    def alone(answer: str, gold: str) -> bool:
+        read = [parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (gold, answer)]
+        return bool(verify(*read, timeout_seconds=None))
+
+    assert all(alone(answer, gold) for answer, gold in MATH_VERIFY_ACCEPTS)
+    assert not any(alone(answer, gold) for answer, gold in MATH_VERIFY_REFUSES)
+
+
+# Known to be wrong, and left: tightening them refuses more right answers than it catches.
+KNOWN_FALSE_POSITIVES = [("5 \\text{ m}", "5 \\text{ cm}"), ("2/5", "12:30"), ("1011", "1011_2"), ("(2,1)", "1,2")]
+KNOWN_FALSE_NEGATIVES = [
+    ("\\approx 5", "5"),
+    ("= 5", "5"),
+    ("\\text{3 apples}", "3"),
+    ("cba", "abc"),
+    ("x>3", "(3,\\infty)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [(*pair, "correct") for pair in KNOWN_FALSE_POSITIVES] + [(*pair, "wrong") for pair in KNOWN_FALSE_NEGATIVES],
+)
+def test_known_errors_are_pinned(answer: str, gold: str, expected: str) -> None:
+    assert label(answer, gold) == expected
+
+
+@pytest.mark.parametrize(
+    "gold", ["", "???", "}{", "1}{2", "5\x00", "\\frac{1}{0}", "x" * (MAX_ANSWER_CHARS + 1) + "+1", "10:00"]
+)
+@pytest.mark.parametrize("text", ["\\boxed{5}", "no answer", "<think>"])
+def test_a_gold_that_cannot_be_read_never_rewards_nor_punishes(text: str, gold: str) -> None:
+    """open-r1 PR 566: reward 1 for everyone when the gold answer could not be parsed."""
+    assert (grade(text, gold, "math").label, reason(text, gold)) == (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
+    assert grade(f"\\boxed{{{gold}}}", gold, "math").label is VerdictLabel.UNVERIFIABLE
+
+
+def test_the_reason_says_why_an_answer_is_not_correct() -> None:
+    assert reason("\\boxed{5}", "5") is None
+    assert reason("\\boxed{6}", "5") == "different"
+    assert reason("five", "5") == "no_answer"
+    assert reason("\\boxed{???}", "5") == "unparsable_answer"
+    assert reason("\\boxed{5\x00}", "5") == "unparsable_answer"
+    assert reason(f"\\boxed{{{'(' * 2000}}}", "5") == "answer_too_long"
+    assert reason("\\boxed{five}", "5", "numeric") == "unparsable_answer"
+    assert reason("\\boxed{5}", "five", "numeric") == "unparsable_gold"
+    assert reason("none", "five", "numeric") == "unparsable_gold"
+    assert reason("none", "5", "numeric") == "no_answer"
+    assert reason("none", "Paris", "exact") == "no_answer"
+
+
+def test_numeric_answers() -> None:
+    same = [("1,000.50", "1000.5"), ("1/3", "0.3333333333"), ("50%", "0.5"), ("50", "50%"), ("2.9999999999", "3")]
+    different = [("0.333333", "1/3"), ("12345678901", "12345678902"), ("0.5%", "0.5"), ("-1", "1"), ("2e-9", "1e-9")]
+    assert [label(answer, gold, "numeric") for answer, gold in same] == ["correct"] * len(same)
+    assert [label(answer, gold, "numeric") for answer, gold in different] == ["wrong"] * len(different)
+
+
+def test_exact_answers() -> None:
+    same = [
+        ("  New\n York ", "new york"),
+        ("\\text{Paris}", "Paris"),
+        ("STRASSE", "stra\u00dfe"),
+        ("e\u0301", "\u00e9"),
+    ]
+    assert [label(answer, gold, "exact") for answer, gold in same] == ["correct"] * len(same)
+    assert label("1.0", "1", "exact") == label("NewYork", "New York", "exact") == "wrong"
+
+
+def test_a_long_answer_is_not_stored_whole() -> None:
+    verdict = grade(f"\\boxed{{{'7' * 1_000_000}}}", "7", "math")
+    assert verdict.extracted == "7" * MAX_ANSWER_CHARS
+    assert (verdict.label, verdict.reason) == (VerdictLabel.WRONG, "answer_too_long")
+
+
+def test_a_verdict_names_its_verifier() -> None:
+    verdict = grade("\\boxed{5}", "5", "math")
+    assert (verdict.verifier, verdict.verifier_version) == verifier_identity("math") == ("math-verify", "0.9.0+1")
+    assert verifier_identity("exact") == ("exact", "1")
+    assert verdict.seconds >= 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=40), st.integers(-999, 999))
+def test_no_text_makes_grading_raise_and_no_answer_is_never_correct(text: str, gold: int) -> None:
+    verdict = grade(text, str(gold), "math")
+    assert verdict.label is VerdictLabel.WRONG and verdict.reason == "no_answer"

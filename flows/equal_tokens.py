@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
+import polars as pl
 
 from flows.rollouts import rollout_slots, sample_and_verify
 from heal_core.equal_tokens import count_used, plan_more
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
 from heal_core.store.reads import read_extra_tokens, read_run_problems, read_run_trajectories, read_texts
+from tasks.decisions import build_equal_tokens
 from tasks.session import Session, logger
 
 ARM = "equal_tokens"
+
+
+def spend_equal_tokens(session: Session) -> None:
+    """Build the baseline's examples, unless it is switched off."""
+    if session.config.controls.equal_tokens:
+        sample_equal_tokens(session)
+        logger.info("equal tokens: %d examples", build_equal_tokens(session))
 
 
 def sample_equal_tokens(session: Session) -> None:
@@ -22,7 +30,8 @@ def sample_equal_tokens(session: Session) -> None:
     recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, student_prompt("{}"))
     problems = {row["problem_id"]: row for row in read_run_problems(session.store, session.run_id, "train")}
     budgets = read_extra_tokens(session.store, session.run_id)
-    typical = float(np.mean(read_run_trajectories(session.store, session.run_id, "rollouts")["num_tokens"].to_numpy()))
+    rollouts = read_run_trajectories(session.store, session.run_id, "rollouts")
+    typical = dict(rollouts.group_by("problem_id").agg(pl.col("num_tokens").mean()).iter_rows())
     lengths: dict[str, list[int]] = defaultdict(list)
     rows: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     while more := plan_more(lengths, budgets, typical):

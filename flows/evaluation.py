@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from flows.rollouts import rollout_slots, sample_and_verify
+from flows.training import arms_of
+from heal_core.curriculum import STAGES
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
-from heal_core.store.reads import read_run_problems
+from heal_core.store.reads import read_checkpoint, read_run_problems
 from tasks.evaluation import summarise_evaluation
 from tasks.session import Session
 from tasks.training import Checkpoint
@@ -16,12 +17,14 @@ from tasks.training import Checkpoint
 BASE, TEACHER = "base", "teacher"
 
 
-def evaluate_arms(session: Session, checkpoints: Mapping[str, Checkpoint]) -> None:
+def evaluate_arms(session: Session) -> None:
     """Sample and grade the untrained student and each arm's last stage; the teacher's row is its rollouts."""
+    arms = arms_of(session)
     evaluate_student(session, BASE, None)
-    for arm, checkpoint in checkpoints.items():
-        evaluate_student(session, arm, checkpoint)
-    summarise_evaluation(session, [TEACHER, BASE, *checkpoints])
+    for arm in arms:
+        checkpoint_id = read_checkpoint(session.store, session.run_id, arm, STAGES[-1])
+        evaluate_student(session, arm, Checkpoint(checkpoint_id, session.workspace.checkpoints / checkpoint_id))
+    summarise_evaluation(session, [TEACHER, BASE, *arms])
 
 
 def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None) -> None:

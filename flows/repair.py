@@ -40,6 +40,12 @@ class BrokenPath:
         self.hint_id: str | None = None
 
 
+def repair_and_guide(session: Session) -> None:
+    """Repair the extremely hard problems of the train split, and guide the hard ones."""
+    repair_paths(session, write_hints(session))
+    sample_guided(session)
+
+
 def write_hints(session: Session) -> list[BrokenPath]:
     """Return the paths that got a hint; the teacher tries up to three times, every try is kept.
 

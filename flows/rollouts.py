@@ -29,16 +29,12 @@ def sample_rollouts(session: Session) -> None:
     session.close_phase("rollouts", "", Kind.ROLLOUT, dict(used.values()))
 
 
-def profile_rollouts(session: Session) -> None:
-    """Cut the training rollouts into steps, and find where each breaks."""
+def profile_and_band(session: Session) -> None:
+    """Cut the rollouts into steps, find where each breaks, and sort the problems into bands by pass rate."""
     rows = read_run_trajectories(session.store, session.run_id, "rollouts").to_dicts()
     for chunk_index, chunk in by_chunk(rows):
         ids = [row["trajectory_id"] for row in chunk]
         profile_chunk(session, ProfileWork(session.config, chunk_index, ids, session.store.epoch))
-
-
-def band_problems(session: Session) -> None:
-    """Sort the problems into bands by the teacher's pass rate."""
     counts = assign_bands(session)
     logger.info("bands (train): %s", ", ".join(f"{band} {num}" for band, num in counts.items()))
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 
 from flows.rollouts import by_chunk
-from heal_core.curriculum import Stage
 from heal_core.keys import STAGE_VERSIONS
 from heal_core.prompts import ANSWER_CUE
 from heal_core.store.reads import read_kept, read_run_trajectories
 from tasks.decisions import build_curriculum, filter_pure, gate_texts
 from tasks.scores import ScoreWork, score_chunk
 from tasks.session import Session, logger
+
+
+def select_examples(session: Session) -> None:
+    """Decide what the student is trained on."""
+    gate_repairs(session)
+    score_pure(session)
+    stages = build_curriculum(session)
+    logger.info(
+        "curriculum: %s",
+        ", ".join(f"stage {stage.name} {len(stage.row_ids)} examples ({stage.num_new} new)" for stage in stages),
+    )
 
 
 def gate_repairs(session: Session) -> None:
@@ -36,16 +46,6 @@ def score_pure(session: Session) -> None:
         used |= dict.fromkeys(work.rows, False)
     session.close_phase("pure", "", "score", used)
     logger.info("PURE: %s", _words(filter_pure(session)))
-
-
-def build_stages(session: Session) -> tuple[Stage, Stage, Stage]:
-    """Cap the examples per problem and lay out the three stages."""
-    stages = build_curriculum(session)
-    logger.info(
-        "curriculum: %s",
-        ", ".join(f"stage {stage.name} {len(stage.row_ids)} examples ({stage.num_new} new)" for stage in stages),
-    )
-    return stages
 
 
 def _words(counts: dict[str, int]) -> str:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 
-from heal_core.curriculum import Stage
+from heal_core.curriculum import STAGES
 from heal_core.sft.spec import num_optimizer_steps
 from heal_core.store.reads import read_stage
 from tasks.session import Session
 from tasks.training import Checkpoint, StageWork, train_stage
+
+
+def train_arms(session: Session) -> None:
+    """Train every arm."""
+    session.close_engine()
+    for arm in arms_of(session):
+        train_arm(session, arm)
 
 
 def arms_of(session: Session) -> list[str]:
@@ -17,25 +24,24 @@ def arms_of(session: Session) -> list[str]:
     return ["heal"] + [arm for arm in ("rejection_sampling", "equal_tokens") if getattr(controls, arm)]
 
 
-def train_arm(session: Session, arm: str, stages: tuple[Stage, Stage, Stage]) -> Checkpoint:
-    """Return the last checkpoint of an arm: I, II, III, each from the one before.
+def train_arm(session: Session, arm: str) -> None:
+    """Train stages I, II, III of an arm, each from the one before.
 
     The steps of a stage are those that HEAL's own examples need, in every arm.
     """
-    session.close_engine()
-    checkpoint: Checkpoint | None = None
+    config = session.config
+    parent: Checkpoint | None = None
     used = []
-    for stage in stages:
-        rows = read_stage(session.store, session.run_id, arm, stage.name)
-        steps = num_optimizer_steps(len(stage.row_ids), stage.epochs, session.config.sft.batch_size)
-        work = StageWork(session, arm, stage.name, checkpoint, [row["trajectory_id"] for row in rows], steps)
+    for stage, epochs in zip(STAGES, config.curriculum.epochs, strict=True):
+        examples = read_stage(session.store, session.run_id, arm, stage)
+        num_heal = len(read_stage(session.store, session.run_id, "heal", stage))
+        steps = num_optimizer_steps(num_heal, epochs, config.sft.batch_size)
+        work = StageWork(session, arm, stage, parent, [row["trajectory_id"] for row in examples], steps)
         train_stage(session, work)
-        checkpoint = work.checkpoint
-        used.append(checkpoint.checkpoint_id)
-        _link(session, arm, stage.name, checkpoint)
+        parent = work.checkpoint
+        used.append(parent.checkpoint_id)
+        _link(session, arm, stage, parent)
     session.close_phase("training", arm, "checkpoint", dict.fromkeys(used, False))
-    assert checkpoint is not None
-    return checkpoint
 
 
 def _link(session: Session, arm: str, stage: str, checkpoint: Checkpoint) -> None:

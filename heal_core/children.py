@@ -13,12 +13,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 _EXIT_ORPHANED = 113
 
 Stream = int | IO[bytes] | None
+
+
+def child_environment(**settings: str) -> dict[str, str]:
+    """Return this environment with `settings`, for a Python child that finds the same heal_core anywhere."""
+    root = str(Path(__file__).parents[1])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    # threads that spin while they wait slow each other 10 times and more where cores are shared
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {**defaults, **os.environ, "PYTHONPATH": os.pathsep.join(paths), **settings}
 
 
 def start_child(

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from heal_core.errors import InputError, ShapeError
 from heal_core.keys import content_key
 
+STAGES: tuple[Literal["I", "II", "III"], ...] = ("I", "II", "III")
+
 Epochs = Annotated[int, Field(ge=1)]
 
 
@@ -128,10 +130,9 @@ def build_stages(
             "add easier problems, raise num_generations, or check that the verifier reads the answers"
         )
     _check_distinct([*base, *guided, *repairs])
-    names: tuple[Literal["I", "II", "III"], ...] = ("I", "II", "III")
     members: list[str] = []
     stages: list[Stage] = []
-    for name, new, epochs in zip(names, (base, guided, repairs), config.epochs, strict=True):
+    for name, new, epochs in zip(STAGES, (base, guided, repairs), config.epochs, strict=True):
         members.extend(new)
         stages.append(Stage(name, stage_order(members, name, seed), len(new), epochs))
     return stages[0], stages[1], stages[2]

@@ -22,13 +22,15 @@ def count_used(num_tokens: Sequence[int], budget_tokens: int) -> int:
     return len(num_tokens)
 
 
-def plan_more(spent: Mapping[str, Sequence[int]], budgets: Mapping[str, int], typical_tokens: float) -> dict[str, int]:
+def plan_more(
+    spent: Mapping[str, Sequence[int]], budgets: Mapping[str, int], typical_tokens: Mapping[str, float]
+) -> dict[str, int]:
     """Return how many more samples each problem needs, by an estimate that never oversamples by much.
 
     Args:
         spent: Tokens of the extra samples so far, by problem.
         budgets: Tokens to spend, by problem; problems with 0 need none.
-        typical_tokens: Expected length of a sample whose problem has none yet, > 0.
+        typical_tokens: Expected length of a sample by problem, for those that have none yet.
 
     Returns:
         Problems that are short of their budget, each with at least 1.
@@ -40,6 +42,6 @@ def plan_more(spent: Mapping[str, Sequence[int]], budgets: Mapping[str, int], ty
         lengths = [max(1, num) for num in spent.get(problem_id, ())]
         missing = budget - sum(lengths)
         if missing > 0:
-            mean = sum(lengths) / len(lengths) if lengths else max(1.0, typical_tokens)
+            mean = sum(lengths) / len(lengths) if lengths else max(1.0, typical_tokens[problem_id])
             more[problem_id] = max(1, math.floor(missing / mean))
     return more

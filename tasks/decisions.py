@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from heal_core.bands import assign_band
-from heal_core.curriculum import CapCandidate, Stage, build_stages, cap_candidates, stage_order
+from heal_core.curriculum import STAGES, CapCandidate, Stage, build_stages, cap_candidates, stage_order
 from heal_core.gates import AnswerConditionedText, check_text
 from heal_core.keys import content_key
 from heal_core.pure import PureCandidate, decide_drops
@@ -129,7 +129,7 @@ def build_curriculum(session: Session) -> tuple[Stage, Stage, Stage]:
 
 
 @decision_task("build equal-tokens baseline")
-def build_equal_tokens(session: Session, stages: tuple[Stage, Stage, Stage]) -> int:
+def build_equal_tokens(session: Session) -> int:
     """Return how many examples B2 has: verified plain rollouts, at most as many per problem as HEAL has."""
     curriculum = session.config.curriculum
     phases = [read_run_trajectories(session.store, session.run_id, phase) for phase in ("rollouts", "equal_tokens")]
@@ -139,8 +139,8 @@ def build_equal_tokens(session: Session, stages: tuple[Stage, Stage, Stage]) -> 
     for problem_id, most in sorted(caps.items()):
         candidates = _candidates(session, pool.filter(pl.col("problem_id") == problem_id), None)
         kept += cap_candidates(candidates, curriculum.model_copy(update={"max_per_problem": most})).kept
-    for stage in stages:
-        record_stage(session, "equal_tokens", stage.name, stage_order(kept, stage.name, session.config.seed))
+    for stage in STAGES:
+        record_stage(session, "equal_tokens", stage, stage_order(kept, stage, session.config.seed))
     return len(kept)
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
 from heal_core.errors import TransientError
 
 MAX_RETRIES = 3
-RETRY_DELAYS_SECONDS = [5, 20, 60]
+RETRY_DELAYS_SECONDS = [5.0, 20.0, 60.0]
 
 
 def _given_key(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
     """Return the key that the caller computed; None runs the task."""
-    return parameters["work"].cache_key
+    key: str | None = parameters["work"].cache_key
+    return key
 
 
 def _may_pass(_: Any, __: Any, state: Any) -> bool:
@@ -44,4 +46,4 @@ def cached_task(name: str) -> Any:
 
 def decision_task(name: str) -> Any:
     """Return the decorator of a set-level task: recomputed in every run, never cached."""
-    return task(name=name, task_run_name=name, cache_policy=None, persist_result=False)
+    return task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)

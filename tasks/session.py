@@ -23,7 +23,7 @@ from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import identify_model
 from heal_core.keys import content_key, recipe_key
 from heal_core.records import Kind
-from heal_core.store.reads import is_complete, read_known
+from heal_core.store.reads import is_complete, read_closed_phases, read_known
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
 from heal_core.verify.pool import VerifierPool
@@ -117,6 +117,11 @@ class Session:
     def is_complete(self) -> bool:
         """Return whether an earlier start of this run came to its end."""
         return is_complete(self.store, self.run_id)
+
+    @property
+    def closed_phases(self) -> set[str]:
+        """Return the phases of the run that have been closed."""
+        return read_closed_phases(self.store, self.run_id)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -179,15 +179,23 @@ def draw_chain(rng: random.Random) -> Chain:
     return make_chain(rng, rng.randint(10, 14), words)
 
 
-def write_hint(chain: Chain, step_index: int, answer: int, rng: random.Random) -> str:
-    """Return a hint for the step at `step_index` (0 is the start line). Some are careless and leak."""
+def long_hint(word: str, meaning: str) -> str:
+    """Return what a word means, in a sentence of its own words."""
+    return f"To {word.lower()} a number means to {MEANINGS[meaning].recall}."
+
+
+def short_hint(word: str, meaning: str) -> str:
+    """Return what a word means, in the words of a solution, which a small model can follow."""
+    working = MEANINGS[meaning].working
+    return f"Check the step {word}: {working}{'' if working.endswith('number') else ' a number'}."
+
+
+def write_hint(chain: Chain, step_index: int, rng: random.Random, word_hint: Callable[[str, str], str]) -> str:
+    """Return a hint for the step at `step_index` (0 is the start line). Some are careless and leak the answer."""
     word, _ = chain.operations[step_index - 1] if 1 <= step_index <= len(chain.operations) else ("Start", None)
-    if word in TRUE_MEANING:
-        hint = f"To {word.lower()} a number means to {MEANINGS[TRUE_MEANING[word]].recall}."
-    else:
-        hint = f"Check the {word.lower()} step once more."
+    hint = word_hint(word, TRUE_MEANING[word]) if word in TRUE_MEANING else f"Check the {word.lower()} step once more."
     if rng.random() < 0.06:
-        hint += f" The result is {answer}."
+        hint += f" The result is {chain.answer}."
     return hint
 
 
@@ -200,20 +208,27 @@ def plain_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str
     return student_prompt(chain.question), text_of(solve(chain, draw_readings(chain, corpus, rng))[0])
 
 
-def hint_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str, str]:
+def hint_example(
+    chain: Chain, corpus: Corpus, rng: random.Random, word_hint: Callable[[str, str], str] = long_hint
+) -> tuple[str, str]:
     """Return (prompt, response): the hint for the step of a wrong attempt."""
     steps = solve(chain, draw_readings(chain, corpus, rng))[0]
     unusual = [i for i, (word, _) in enumerate(chain.operations, 1) if word in TRUE_MEANING]
     step_index = rng.choice(unusual) if unusual and rng.random() < 0.8 else rng.randint(1, len(chain.operations))
     prompt = hint_prompt(chain.question, text_of(steps[:step_index]), steps[step_index], str(chain.answer))
-    return prompt, write_hint(chain, step_index, chain.answer, rng)
+    return prompt, write_hint(chain, step_index, rng, word_hint)
+
+
+def short_hint_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str, str]:
+    """Return (prompt, response): as `hint_example`, in the short form."""
+    return hint_example(chain, corpus, rng, short_hint)
 
 
 def hinted_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str, str]:
     """Return (prompt, response): a solution that follows a hint, which may be about something else."""
     fitting = bool(chain.words) and rng.random() < 0.75
     word = rng.choice(chain.words) if fitting else rng.choice(sorted(TRUE_MEANING))
-    hint = f"To {word.lower()} a number means to {MEANINGS[TRUE_MEANING[word]].recall}."
+    hint = long_hint(word, TRUE_MEANING[word])
     if not fitting and rng.random() < 0.4:
         hint = f"Check the {rng.choice(['add', 'subtract', 'double', 'triple'])} step once more."
         word = ""
@@ -227,21 +242,27 @@ def contrast_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[
     """Return (prompt, response) in which the hint's content decides, not its presence.
 
     The hint gives the chain's word a meaning, true or false, which the solution follows; or
-    it is about a word that the chain does not hold, and changes nothing.
+    it is about something else, and changes nothing. Some solutions speak of the hint.
     """
     kind = rng.random()
+    word, meaning = "", ""
     if chain.words and kind < 0.65:
         word = rng.choice(chain.words)
         meaning = TRUE_MEANING[word] if kind < 0.35 else rng.choice(sorted(MEANINGS))
+        hint = short_hint(word, meaning)
+    elif kind < 0.9:
+        other = rng.choice(sorted(set(TRUE_MEANING) - set(chain.words)))
+        hint = short_hint(other, TRUE_MEANING[other])
     else:
-        word = rng.choice(sorted(set(TRUE_MEANING) - set(chain.words)))
-        meaning = TRUE_MEANING[word]
+        hint = f"Check the {rng.choice(['add', 'subtract', 'double', 'triple'])} step once more."
     readings = draw_readings(chain, corpus, rng)
     follow = [
         meaning if here == word else reading for (here, _), reading in zip(chain.operations, readings, strict=True)
     ]
-    hint = f"To {word.lower()} a number means to {MEANINGS[meaning].recall}."
-    return hinted_prompt(chain.question, hint), text_of(solve(chain, follow)[0])
+    steps = solve(chain, follow)[0]
+    if rng.random() < 0.03:
+        steps[-1] = "As the hint says. " + steps[-1]
+    return hinted_prompt(chain.question, hint), text_of(steps)
 
 
 def guided_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str, str]:

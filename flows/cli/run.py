@@ -18,6 +18,7 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Settings that replace those of the file.")
     ] = None,
+    phase: Annotated[str | None, typer.Option(help="Run only this phase; those before it must be closed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Run HEAL from problems to an evaluated student; run again to go on, or to find nothing to do."""
@@ -33,8 +34,11 @@ def run(
         force=True,
     )
     logging.getLogger("heal").setLevel(logging.INFO)
-    from flows.heal import heal
+    from flows.heal import heal, heal_phase
 
+    if phase is not None:
+        heal_phase(config, phase)
+        return
     summary = heal(config)
     write_summary(Path(config.workspace) / "summary.json", summary)
     if as_json:
@@ -72,4 +76,4 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write the summary so that a reader never sees half of it."""
     from heal_core.store.durable import write_atomically
 
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(summary, indent=2) + "\n") and None)
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(summary, indent=2) + "\n"))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from heal_core import errors
-from heal_core.children import start_child
+from heal_core.children import child_environment, start_child
 from heal_core.engines.base import (
     EngineConfig,
     EngineDescription,
@@ -206,11 +206,7 @@ class HfEngine:
         self._description = description
 
     def _environment(self) -> dict[str, str]:
-        root = str(Path(errors.__file__).parents[1])
-        inherited = os.environ.get("PYTHONPATH")
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"{root}{os.pathsep}{inherited}" if inherited else root,
+        settings = {
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -218,8 +214,8 @@ class HfEngine:
             "TRANSFORMERS_VERBOSITY": "error",
         }
         if self.config.num_threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.config.num_threads)
-        return environment
+            settings["OMP_NUM_THREADS"] = str(self.config.num_threads)
+        return child_environment(**settings)
 
     def _send(self, message: Any) -> None:
         assert self._connection is not None

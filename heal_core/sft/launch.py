@@ -7,15 +7,13 @@ does not need.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import heal_core
-from heal_core.children import start_child
+from heal_core.children import child_environment, start_child
 from heal_core.errors import TrainingError
 from heal_core.sft import folders
 from heal_core.sft.spec import StageResult, StageSpec, finished_result
@@ -51,7 +49,7 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
     spec_path, log_path = folder / "spec.json", folder / "train.log"
     folders.write_text(spec_path, spec.model_dump_json(indent=2))
     with log_path.open("wb") as log:
-        child = start_child(child_command(spec, spec_path), env=_environment(), stdout=log, stderr=log)
+        child = start_child(child_command(spec, spec_path), env=child_environment(), stdout=log, stderr=log)
         try:
             _follow(child, folders.progress_path(spec.output_dir), on_progress)
         finally:
@@ -68,13 +66,6 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
 def child_command(spec: StageSpec, spec_path: Path) -> list[str]:
     """Return the command line of the training child."""
     return [*(spec.config.launcher or (sys.executable,)), "-m", "heal_core.sft", str(spec_path)]
-
-
-def _environment() -> dict[str, str]:
-    """Return this environment, in which the child finds the same heal_core wherever it runs."""
-    root = str(Path(heal_core.__path__[0]).parent)
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _follow(child: subprocess.Popen[bytes], path: Path, on_progress: Callable[[StageProgress], None] | None) -> None:

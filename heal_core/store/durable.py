@@ -26,7 +26,7 @@ def replace_file(temporary: Path, final: Path) -> None:
     sync_file(final.parent)
 
 
-def write_atomically(final: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(final: Path, write: Callable[[Path], object]) -> None:
     """Run `write` on a temporary path beside `final`, sync it and rename it into place.
 
     A reader sees the old file or the new one, never a part of it. What a killed

@@ -65,9 +65,8 @@ def find_trajectory(store: Connection, beginning: str) -> dict[str, Any]:
     Raises:
         InputError: If no trajectory, or more than one, has an id that begins so.
     """
-    ids = [row["trajectory_id"] for row in _rows(
-        store, "SELECT trajectory_id FROM trajectories WHERE starts_with(trajectory_id, ?) ORDER BY ALL LIMIT 6", beginning
-    )]  # fmt: skip
+    sql = "SELECT trajectory_id FROM trajectories WHERE starts_with(trajectory_id, ?) ORDER BY ALL LIMIT 6"
+    ids = [row["trajectory_id"] for row in _rows(store, sql, beginning)]
     if not ids:
         raise InputError(
             f"no trajectory has an id that begins with {beginning!r}. "

@@ -43,7 +43,7 @@ def write_part(folder: Path, table_name: str, rows: pa.Table) -> Part:
     data = sink.getvalue().to_pybytes()
     part = part_of(target / f"{hashlib.sha256(data).hexdigest()}.parquet")
     if not part.path.exists():
-        durable.write_atomically(part.path, lambda temporary: temporary.write_bytes(data) and None)
+        durable.write_atomically(part.path, lambda temporary: temporary.write_bytes(data))
     return part
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from heal_core.errors import StoreError
 from heal_core.plan import Attempt, Slot
 from heal_core.records import FinishReason, Step
 from heal_core.store.store import Store
@@ -175,6 +176,28 @@ def read_extra_tokens(store: Store, run_id: str) -> dict[str, int]:
         [run_id],
     )
     return {row["problem_id"]: row["num"] for row in rows}
+
+
+def read_checkpoint(store: Store, run_id: str, arm: str, stage: str) -> str:
+    """Return the id of a stage's checkpoint in a run.
+
+    Raises:
+        StoreError: If the arm has not been trained so far.
+    """
+    rows = store.rows(
+        "SELECT c.checkpoint_id FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id "
+        "WHERE r.run_id = ? AND r.phase = 'training' AND r.arm = ? AND c.stage = ?",
+        [run_id, arm, stage],
+    )
+    if not rows:
+        raise StoreError(f"run {run_id} has no checkpoint of arm {arm}, stage {stage}; run its training first.")
+    return str(rows[0]["checkpoint_id"])
+
+
+def read_closed_phases(store: Store, run_id: str) -> set[str]:
+    """Return the phases that a run has closed."""
+    rows = store.rows("SELECT DISTINCT phase FROM run_events WHERE run_id = ? AND event = 'phase'", [run_id])
+    return {row["phase"] for row in rows}
 
 
 def is_complete(store: Store, run_id: str) -> bool:

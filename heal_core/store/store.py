@@ -118,14 +118,16 @@ class Store:
     def frame(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """Return the result of a query as a polars frame."""
         with self._lock:
-            return self._connection.sql(sql, params=parameters).pl()
+            frame: pl.DataFrame = self._connection.sql(sql, params=parameters).pl()
+            return frame
 
     def frame_for(self, ids: Sequence[str], sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the result of a query that may join the relation `wanted(id)`, one row per id."""
         with self._lock:
             self._connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
             try:
-                return self._connection.sql(sql, params=parameters).pl()
+                frame: pl.DataFrame = self._connection.sql(sql, params=parameters).pl()
+                return frame
             finally:
                 self._connection.unregister("wanted")
 
@@ -144,7 +146,7 @@ class Store:
             self._connection.execute("CHECKPOINT")
             durable.write_atomically(
                 self.workspace.database,
-                lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary) and None,
+                lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary),
             )
             self._published_at = time.monotonic()
             self._publish_seconds = self._published_at - started

@@ -6,7 +6,6 @@ unverifiable verdict means for a pass rate.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 
-from heal_core.children import start_child
+from heal_core.children import child_environment, start_child
 from heal_core.errors import InputError, TransientError
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.verify.config import VerifyConfig
@@ -142,7 +141,7 @@ class VerifierPool:
             process = start_child(
                 [sys.executable, "-m", "heal_core.verify.worker", str(theirs.fileno()), str(memory_bytes)],
                 pass_fds=[theirs.fileno()],
-                env=os.environ | _ONE_THREAD,
+                env=child_environment(**_ONE_THREAD),
                 stdout=subprocess.DEVNULL,
             )
         return _Worker(process, Connection(ours.detach()), time.monotonic() + _START_SECONDS)

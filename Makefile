@@ -36,9 +36,8 @@ contracts: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
 check: lint types contracts test  ## Everything that has to be green before a commit lands
-	$(BIN)/python -m tests.reduced_demo
 
-check-full: check  ## The long tier: many random kills and full-size demo; its outcome is noted in docs/verification.md
+check-full: check  ## The long tier: many random kills; its outcome is noted in docs/verification.md
 	$(BIN)/python -m pytest -m full
 
 lab-check: $(STAMP)  ## Print whether the lab is fit for use (docs/lab.md)

@@ -36,7 +36,7 @@ PHASES: dict[str, Callable[[Session], None]] = {
     "evaluation": evaluate_arms,
 }
 
-TASK_RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
+TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types runners and decorators differently
 
 
 @flow(name="heal", task_runner=TASK_RUNNER, validate_parameters=False)

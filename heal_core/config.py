@@ -34,6 +34,18 @@ from heal_core.verify.config import VerifyConfig
 
 MIN_GENERATIONS = 8
 
+_ENGINE_PACE = {"batch_size", "num_threads", "stall_seconds"}
+_NOT_IDENTITY: dict[str, Any] = {
+    "workspace": True,
+    "chunk_problems": True,
+    "teacher": _ENGINE_PACE,
+    "student": _ENGINE_PACE,
+    "scorer": _ENGINE_PACE,
+    "verify": {"num_workers", "max_tasks_per_worker"},
+    "sft": True,
+}
+"""Where a run is kept and how fast it goes; `sft` says for itself what is its identity."""
+
 
 class RolloutsConfig(BaseModel):
     """How many attempts the teacher makes at each problem, and how they are drawn."""
@@ -95,12 +107,7 @@ class RunConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return what makes a run this run: everything but where it is kept and how fast it goes."""
-        settings = self.model_dump(mode="json")
-        del settings["workspace"]
-        for name in ("teacher", "student", "scorer"):
-            if settings[name]:
-                del settings[name]["stall_seconds"]
-        return settings
+        return {**self.model_dump(mode="json", exclude=_NOT_IDENTITY), "sft": self.sft.identity()}
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -113,16 +120,15 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"config file {path} cannot be read: {error.strerror}. Give the path of a YAML file, "
             "for instance deployments/lab/demo.yaml."
         ) from error
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file in UTF-8 ({error}). Give a YAML file.") from error
+    settings = _parse_yaml(text, str(path))
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found {type(settings).__name__}.")
     for override in overrides:
@@ -156,7 +162,14 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"override {override!r}: {name} is a value, not a group of settings.")
         target = child
-    target[last] = yaml.safe_load(value)
+    target[last] = _parse_yaml(value, f"override {override!r}")
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
 
 
 def _expand(value: Any, where: str) -> Any:

@@ -35,21 +35,23 @@ def fill_slots(
 ) -> Filled:
     """Return the row that each slot uses, sampling those that no stored attempt answers.
 
-    Finished rows are stored every 30 s and at the end; the engine is started only when
-    something is missing.
+    Finished rows are stored every 30 s, at the end, and when the engine fails; it is started
+    only when something is missing.
     """
     missing = {slot.slot_id: slot for slot in find_missing(slots, read_attempts(store, slots))}
     num_tokens = 0
     if missing:
         rows: list[dict[str, Any]] = []
         flushed = time.monotonic()
-        for completion in start_engine().generate([slot.request() for slot in missing.values()], sampling):
-            rows.append(trajectory_row(missing[completion.slot_id], completion))
-            num_tokens += len(completion.token_ids)
-            if time.monotonic() - flushed > FLUSH_SECONDS:
-                store.append("trajectories", rows)
-                rows, flushed = [], time.monotonic()
-        store.append("trajectories", rows)
+        try:
+            for completion in start_engine().generate([slot.request() for slot in missing.values()], sampling):
+                rows.append(trajectory_row(missing[completion.slot_id], completion))
+                num_tokens += len(completion.token_ids)
+                if time.monotonic() - flushed > FLUSH_SECONDS:
+                    store.append("trajectories", rows)
+                    rows, flushed = [], time.monotonic()
+        finally:
+            store.append("trajectories", rows)
     attempts = read_attempts(store, slots)
     used = {slot.slot_id: choose_row(attempts[slot.slot_id], slot.limit_tokens) for slot in slots}
     return Filled(used, len(missing), num_tokens)

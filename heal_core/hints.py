@@ -28,9 +28,11 @@ class HintConfig(BaseModel):
 def clean_hint(text: str) -> str:
     """Return the hint itself: what stands after a closed think block, at most three sentences.
 
-    Empty when the model wrote none.
+    Empty when the model wrote none, or was cut while it still thought.
     """
     visible = text.rsplit("</think>", 1)[-1].strip()
-    visible = re.sub(r"^\s*(\*\*)?hint(\*\*)?\s*:\s*", "", visible, flags=re.IGNORECASE)
+    if "<think>" in visible:
+        return ""
+    visible = re.sub(r"^(\*\*)?hint(\*\*)?\s*:\s*(\*\*)?\s*", "", visible, flags=re.IGNORECASE)
     sentences = re.split(r"(?<=[.!?])\s+", visible)
     return " ".join(sentences[:MAX_SENTENCES]).strip()

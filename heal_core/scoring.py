@@ -90,8 +90,8 @@ def _combine(
 ) -> PureScore:
     _, steps = split_steps(text.text, text.token_starts, steps_config)
     plain = logprobs[f"{text.row_id}/plain"]
-    # min_step_tokens may have merged the seam's step into its neighbour
-    start_step = next((i for i, step in enumerate(steps) if step.end_char > text.num_prefix_chars), 0)
+    # min_step_tokens may have merged the seam's step into its neighbour; an empty continuation has no step
+    start_step = next((i for i, step in enumerate(steps) if step.end_char > text.num_prefix_chars), len(steps))
     return combine_scores(
         step_surprisals=[-plain[step.start_token : step.end_token] for step in steps],
         answer_uncertainties=collect_uncertainties(text.row_id, len(steps), text.answer, logprobs),

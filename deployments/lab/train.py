@@ -85,7 +85,10 @@ RECIPES = {
         world.STUDENT_CORPUS,
         hidden_size=96,
         num_layers=3,
-        courses=(Course(700, 48, 3e-3, 100, {"plain": 1.0}, seed=2),),
+        courses=(
+            Course(700, 48, 3e-3, 100, {"plain": 1.0}, seed=2),
+            Course(900, 48, 3e-3, 20, {"plain": 1.0}, seed=12),
+        ),
     ),
 }
 

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupt
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -28,21 +29,37 @@ app.command("sql")(look.sql)
 app.command("show")(look.show)
 
 
+class _Interruption:
+    """A signal handler that treats SIGTERM as Ctrl-C, and remembers that it was called.
+
+    Libraries turn an interruption into errors of their own; those are no failures.
+    """
+
+    def __init__(self) -> None:
+        self.happened = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupt)
+
+    def _interrupt(self, *_: object) -> None:
+        self.happened = True
+        raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; an expected error is one message, without a traceback."""
     console = Console(stderr=True)
+    interruption = _Interruption()
     try:
         app(standalone_mode=False)
-    except HealError as error:
-        console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, USER_MISTAKES) else 1)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        console.print("interrupted: what is finished is stored; the same command goes on from there", soft_wrap=True)
-        sys.exit(130)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if interruption.happened:
+            message = "interrupted: what is finished is stored; the same command goes on from there"
+            console.print(message, soft_wrap=True)
+            sys.exit(130)
+        if isinstance(error, HealError):
+            console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            sys.exit(2 if isinstance(error, USER_MISTAKES) else 1)
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
             console.print(error.format_message(), markup=False, soft_wrap=True)
             sys.exit(2)

@@ -50,10 +50,11 @@ def run(
 
 
 def prepare_prefect(workspace: Path) -> None:
-    """Set up Prefect for a run without a server of its own: quiet, offline, in the workspace.
+    """Set up Prefect: quiet, offline, in the workspace, with a server that ends with the run.
 
     What the environment already says is kept, so that a server in use stays in use.
     """
+    from flows.server import ensure_server
     from heal_core.store.workspace import Workspace
 
     layout = Workspace(workspace)
@@ -65,11 +66,12 @@ def prepare_prefect(workspace: Path) -> None:
         # HEAL prints its own progress and errors; Prefect would add a traceback to a user's mistake
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_API_REQUEST_TIMEOUT": "120",  # the first request waits until the server has started
         "DO_NOT_TRACK": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    ensure_server(layout.logs / "prefect.log")
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -11,10 +12,10 @@ ARM_NAMES = {
     "teacher": "teacher",
     "base": "student, untrained",
     "rejection_sampling": "B1 rejection sampling",
-    "equal_tokens": "B2 at equal teacher tokens",
+    "equal_tokens": "B2 equal teacher tokens",
     "heal": "HEAL",
 }
-BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extremely hard"}
+BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "ext. hard"}
 
 
 def print_summary(summary: dict[str, Any], workspace: str) -> None:
@@ -28,6 +29,8 @@ def print_summary(summary: dict[str, Any], workspace: str) -> None:
     _print_repairs(console, summary)
     console.print(_stages(summary))
     console.print(_evaluation(summary))
+    if cut := _truncated(summary):
+        console.print(f"answers cut at max_tokens: {cut}")
     if not summary["powered"]:
         console.print(
             "A run of this size is not powered: differences of a few points are within its noise.", style="dim"
@@ -41,7 +44,7 @@ def print_summary(summary: dict[str, Any], workspace: str) -> None:
 
 
 def _funnel(summary: dict[str, Any]) -> Table:
-    table = Table(title="funnel: what became of everything", title_justify="left")
+    table = Table(title="funnel: what became of everything", title_justify="left", box=box.SIMPLE_HEAD)
     for column, justify in (
         ("phase", "left"),
         ("outcome", "left"),
@@ -78,47 +81,50 @@ def _print_repairs(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _stages(summary: dict[str, Any]) -> Table:
-    table = Table(title="stages of SFT (HEAL)", title_justify="left")
-    for column in ("stage", "examples", "optimizer steps", "loss, first -> last", "checkpoint"):
+    table = Table(title="three stages of SFT (HEAL)", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("stage", "examples", "optimizer steps", "loss at start, end", "model"):
         table.add_column(column)
     for stage in summary["stages"]:
         table.add_row(
             stage["name"],
             str(stage["examples"]),
             str(stage["optimizer_steps"]),
-            f"{stage['loss_first']:.3f} -> {stage['loss_last']:.3f}",
-            stage["folder"],
+            f"{stage['loss_first']:.3f}, {stage['loss_last']:.3f}",
+            f"students/heal/stage-{stage['name']}",
         )
     return table
 
 
 def _evaluation(summary: dict[str, Any]) -> Table:
     arms = summary["evaluation"]
-    k = arms["teacher"]["k"]
-    table = Table(title=f"held-out problems: avg@{k} in % ± standard error", title_justify="left")
-    table.add_column("arm")
-    table.add_column(f"all ({arms['teacher']['problems']})", justify="right")
-    bands = [band for band in BAND_NAMES if band in arms["teacher"]["bands"]]
+    teacher = arms["teacher"]
+    bands = [band for band in BAND_NAMES if band in teacher["bands"]]
+    table = Table(
+        title=f"held-out problems: avg@{teacher['k']} in % ± standard error", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("arm", no_wrap=True)
+    table.add_column(f"all\n({teacher['problems']})", justify="right", no_wrap=True)
     for band in bands:
-        table.add_column(f"{BAND_NAMES[band]} ({arms['teacher']['bands'][band]['problems']})", justify="right")
-    table.add_column("truncated", justify="right")
-    table.add_column("gap closed", justify="right")
+        name = f"{BAND_NAMES[band]}\n({teacher['bands'][band]['problems']})"
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("gap\nclosed", justify="right", no_wrap=True)
     for arm, name in ARM_NAMES.items():
-        if arm not in arms:
-            continue
-        scores = arms[arm]
-        gap = scores["gap_closed"]
-        table.add_row(
-            name,
-            _percent(scores),
-            *(_percent(scores["bands"][band]) for band in bands),
-            f"{100 * scores['truncated_share']:.0f} %",
-            "" if gap is None else f"{100 * gap:.0f} %",
-            style="bold" if arm == "heal" else None,
-        )
+        if arm in arms:
+            scores = arms[arm]
+            gap = scores["gap_closed"]
+            cells = [_percent(scores), *(_percent(scores["bands"][band]) for band in bands)]
+            table.add_row(
+                name, *cells, "" if gap is None else f"{100 * gap:.0f} %", style="bold" if arm == "heal" else None
+            )
     return table
 
 
 def _percent(scores: dict[str, Any]) -> str:
     error = scores["standard_error"]
     return f"{100 * scores['avg_at_k']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+
+
+def _truncated(summary: dict[str, Any]) -> str:
+    """Return which arms had samples cut at the limit, empty when none had."""
+    shares = {arm: scores["truncated_share"] for arm, scores in summary["evaluation"].items()}
+    return ", ".join(f"{ARM_NAMES[arm]} {100 * share:.1f} %" for arm, share in shares.items() if share)

@@ -7,6 +7,7 @@ the crash tests cut in.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def write_atomically(final: Path, write: Callable[[Path], object]) -> None:
     A reader sees the old file or the new one, never a part of it. What a killed
     writer leaves ends in `.tmp` and is swept at the next start.
     """
-    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+    temporary = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         write(temporary)
         sync_file(temporary)
@@ -42,9 +43,11 @@ def write_atomically(final: Path, write: Callable[[Path], object]) -> None:
 
 
 def sweep_temporaries(folder: Path) -> list[str]:
-    """Remove what killed writers left below `folder`; return the names."""
-    swept = []
-    for path in sorted(folder.rglob("*.tmp")):
+    """Remove the files that killed writers left in `folder`; return the names.
+
+    Folders stay: DuckDB spills into `<database>.tmp/`, and a reader may be doing so now.
+    """
+    swept = [path for path in sorted(folder.glob("*.tmp")) if path.is_file()]
+    for path in swept:
         path.unlink()
-        swept.append(path.name)
-    return swept
+    return [path.name for path in swept]

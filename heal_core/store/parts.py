@@ -16,10 +16,10 @@ from heal_core.store import durable
 
 TOKEN_ARRAYS = pa.schema(
     [
-        pa.field("token_ids", pa.list_(pa.int32())),
-        pa.field("logprobs", pa.list_(pa.float32())),
-        pa.field("entropies", pa.list_(pa.float32())),
-        pa.field("token_starts", pa.list_(pa.int32())),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
+        pa.field("entropies", pa.list_(pa.float32()), nullable=False),
+        pa.field("token_starts", pa.list_(pa.int32()), nullable=False),
     ]
 )
 """Columns of trajectory parts that stay out of the database, aligned, one entry per sampled token."""
@@ -37,7 +37,9 @@ class Part:
 def write_part(folder: Path, table_name: str, rows: pa.Table) -> Part:
     """Write rows durably as a part; writing the same rows again gives the same file."""
     target = folder / table_name
-    target.mkdir(parents=True, exist_ok=True)
+    if not target.is_dir():
+        target.mkdir(exist_ok=True)
+        durable.sync_file(folder)
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
     data = sink.getvalue().to_pybytes()
@@ -53,8 +55,13 @@ def part_of(path: Path) -> Part:
 
 
 def list_parts(folder: Path) -> list[Part]:
-    """Return all parts of a workspace, in the order of table and name."""
-    return [part_of(path) for path in sorted(folder.glob("*/*.parquet"))]
+    """Return all parts of a workspace, in the order of writing.
+
+    A rebuilt index then prefers the same row among several with one key, and the same
+    verdict as the latest one.
+    """
+    files = sorted(folder.glob("*/*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path))
+    return [part_of(path) for path in files]
 
 
 def is_intact(part: Part) -> bool:

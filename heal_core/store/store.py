@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -43,15 +44,16 @@ class Store:
         self._lock = threading.RLock()
         self._published_at = 0.0
         self._publish_seconds = 0.0
-        for folder in (workspace.parts, workspace.writer_database.parent, workspace.root):
-            if folder is not workspace.root:
-                durable.sweep_temporaries(folder)
-        for leftover in workspace.root.glob("*.tmp"):
-            leftover.unlink()
+        for folder in (workspace.root, workspace.writer_database.parent, *workspace.parts.iterdir()):
+            durable.sweep_temporaries(folder)
         self._connection = _connect(workspace.writer_database)
-        _migrate(self._connection)
-        self._schemas = {table: _arrow_schema(self._connection, table) for table in _tables(self._connection)}
-        self.merge()
+        with ExitStack() as on_failure:
+            on_failure.callback(self._connection.close)
+            _migrate(self._connection)
+            self._schemas = {table: _arrow_schema(self._connection, table) for table in _tables(self._connection)}
+            self.merge()
+            self._define_tokens_view()
+            on_failure.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -64,8 +66,10 @@ class Store:
     def close(self) -> None:
         """Publish what is there and close the database."""
         with self._lock:
-            self.publish(force=True)
-            self._connection.close()
+            try:
+                self.publish(force=True)
+            finally:
+                self._connection.close()
 
     @property
     def epoch(self) -> str:
@@ -77,14 +81,14 @@ class Store:
 
         Rows whose content key is known are not stored again. Trajectory rows carry the
         token arrays of `parts.TOKEN_ARRAYS` besides the table's columns.
+
+        Raises:
+            StoreError: If a row has not the table's columns, or no value where one is needed;
+                nothing is stored then.
         """
         if not rows:
             return 0
-        schema = self._part_schema(table)
-        missing = set(schema.names) - set(rows[0])
-        if missing:
-            raise StoreError(f"rows for table {table} lack the columns {sorted(missing)}")
-        part = write_part(self.workspace.parts, table, pa.Table.from_pylist(list(rows), schema=schema))
+        part = write_part(self.workspace.parts, table, self._part_rows(table, rows))
         with self._lock:
             num_new = self._merge_part(part)
             self.publish()
@@ -94,11 +98,18 @@ class Store:
         """Merge every part that the ledger lacks; return how many.
 
         Raises:
-            StoreError: If a part's bytes are not those its name promises.
+            StoreError: If a part's bytes are not those its name promises, or a merged part is gone.
         """
         with self._lock:
             known = {row["part_name"] for row in self.rows("SELECT part_name FROM parts")}
-            fresh = [part for part in list_parts(self.workspace.parts) if part.part_name not in known]
+            parts = list_parts(self.workspace.parts)
+            if gone := sorted(known - {part.part_name for part in parts}):
+                raise StoreError(
+                    f"{len(gone)} merged parts are gone from {self.workspace.parts}, the first is {gone[0]}. Restore "
+                    f"them from a backup, or delete {self.workspace.writer_database}: it is rebuilt without "
+                    "their rows, which are then made again."
+                )
+            fresh = [part for part in parts if part.part_name not in known]
             for part in fresh:
                 if not is_intact(part):
                     raise StoreError(
@@ -161,12 +172,38 @@ class Store:
             return pa.schema([*fields, schema.field("created_at"), *TOKEN_ARRAYS])
         return schema
 
+    def _part_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """Return rows as a part holds them, the first of each content key.
+
+        A part that is durable must be mergeable, or no later start could open the store.
+        """
+        schema = self._part_schema(table)
+        key, columns = schema.names[0], set(schema.names)
+        unique: dict[Any, Mapping[str, Any]] = {}
+        for row in rows:
+            if row.keys() != columns:
+                raise StoreError(
+                    f"row {row.get(key)} for table {table} lacks the columns {sorted(columns - row.keys())} "
+                    f"and has the unknown columns {sorted(row.keys() - columns)}"
+                )
+            if empty := [field.name for field in schema if not field.nullable and row[field.name] is None]:
+                raise StoreError(f"row {row[key]} for table {table} has no value in the columns {empty}")
+            unique.setdefault(row[key], row)
+        return pa.Table.from_pylist(list(unique.values()), schema=schema)
+
     def _merge_part(self, part: Part) -> int:
-        """Insert a part's unknown rows and its ledger row in one transaction."""
+        """Insert a part's unknown rows and its ledger row in one transaction.
+
+        Raises:
+            StoreError: If the table is unknown or the database refuses the rows.
+        """
+        if part.table_name not in self._schemas:
+            raise StoreError(f"part {part.path} is for a table that this HEAL does not know. Upgrade HEAL.")
         key = self._schemas[part.table_name].names[0]
         columns = ", ".join(n for n in self._schemas[part.table_name].names if n != "part_name")
         extra = ", ? AS part_name" if part.table_name == "trajectories" else ""
         parameters = [part.part_name] if extra else []
+        num_bytes = part.path.stat().st_size
         connection = self._connection
         connection.execute("BEGIN")
         try:
@@ -180,20 +217,29 @@ class Store:
             ).fetchone()
             connection.execute(
                 "INSERT INTO parts SELECT ?, ?, num_rows, ?, ? FROM parquet_file_metadata(?)",
-                [part.part_name, part.table_name, part.path.stat().st_size, datetime.now(UTC), str(part.path)],
+                [part.part_name, part.table_name, num_bytes, datetime.now(UTC), str(part.path)],
             )
             connection.execute("COMMIT")
-        except duckdb.Error:
+        except duckdb.Error as error:
             connection.execute("ROLLBACK")
-            raise
+            raise StoreError(
+                f"part {part.path} cannot be merged: {error}. Free the disk if it is full; "
+                "else move the part out of `parts/`: its rows are then made again."
+            ) from error
         return int(inserted[0]) if inserted else 0
 
     def _define_tokens_view(self) -> None:
-        """Point the view `tokens` at the trajectory parts; without any it has no rows."""
+        """Point the view `tokens` at the trajectory parts; without any it has no rows.
+
+        Two parts may hold the same row; only the one that was merged first counts.
+        """
         folder = self.workspace.parts / "trajectories"
         if any(folder.glob("*.parquet")):
             pattern = str(folder / "*.parquet").replace("'", "''")
-            source = f"read_parquet('{pattern}')"
+            source = (
+                f"trajectories t JOIN read_parquet('{pattern}', filename = true) p USING (trajectory_id) "
+                "WHERE parse_filename(p.filename, true) = t.part_name"
+            )
         else:
             source = (
                 "(SELECT NULL::VARCHAR AS trajectory_id, NULL::INT[] AS token_ids, NULL::FLOAT[] AS logprobs, "
@@ -201,7 +247,8 @@ class Store:
             )
         self._connection.execute(
             "CREATE OR REPLACE VIEW tokens AS SELECT trajectory_id, token_ids, logprobs, entropies, "
-            f"token_starts FROM {source}"
+            f"token_starts FROM {source}; COMMENT ON VIEW tokens IS "
+            "'Token ids, log-probabilities, entropies and character offsets of each trajectory, from the parts.'"
         )
 
 
@@ -237,7 +284,13 @@ def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
     """
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (name VARCHAR, applied_at TIMESTAMPTZ); "
-        "CREATE TABLE IF NOT EXISTS meta (key VARCHAR, value VARCHAR)"
+        "CREATE TABLE IF NOT EXISTS meta (key VARCHAR, value VARCHAR); "
+        "COMMENT ON TABLE migrations IS 'The changes of the schema that this database has seen.'; "
+        "COMMENT ON COLUMN migrations.name IS 'File name of the migration, without .sql.'; "
+        "COMMENT ON COLUMN migrations.applied_at IS 'When it was applied.'; "
+        "COMMENT ON TABLE meta IS 'Facts about this database file.'; "
+        "COMMENT ON COLUMN meta.key IS 'store_epoch: names this file; a rebuilt one has another.'; "
+        "COMMENT ON COLUMN meta.value IS 'Its value.'"
     )
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()}
     scripts = {
@@ -267,7 +320,9 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _arrow_schema(connection: duckdb.DuckDBPyConnection, table: str) -> pa.Schema:
-    """Return a table's columns as parts hold them: JSON is text there."""
+    """Return a table's columns as parts hold them: JSON is text there. Only nullable ones may be empty."""
     described = connection.execute(f"DESCRIBE {table}").fetchall()
     columns = ", ".join(f"{name}::VARCHAR AS {name}" if kind == "JSON" else str(name) for name, kind, *_ in described)
-    return connection.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table().schema
+    schema = connection.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table().schema
+    needed = {name for name, _, null, *_ in described if null == "NO"}
+    return pa.schema([field.with_nullable(field.name not in needed) for field in schema])

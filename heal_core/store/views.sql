@@ -108,7 +108,7 @@ LEFT JOIN evaluations teacher ON teacher.run_id = e.run_id AND teacher.band = e.
 COMMENT ON VIEW eval_summary IS 'Held-out scores per arm and band, with the gain over the untrained student.';
 
 CREATE OR REPLACE VIEW run_status AS
-SELECT r.run_id, r.started_at, last(e.event ORDER BY e.happened_at) AS last_event, last(e.phase ORDER BY e.happened_at) AS last_phase,
+SELECT r.run_id, r.started_at, last(e.event ORDER BY e.happened_at) AS last_event, last(e.phase ORDER BY e.happened_at) FILTER (e.phase IS NOT NULL) AS last_phase,
        max(e.happened_at) AS last_event_at, bool_or(e.event = 'completed') AS completed
 FROM runs r LEFT JOIN run_events e USING (run_id) GROUP BY r.run_id, r.started_at;
 COMMENT ON VIEW run_status IS 'Where each run stands.';

@@ -1,0 +1,53 @@
+"""A Prefect server for one run, where the environment names no other.
+
+Prefect would start one by itself, but leaves it behind when the run is killed, and loses
+it to Ctrl-C before the end of the run could be noted. What does not belong here: a
+server that outlives a run (`prefect server start`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from heal_core.children import child_environment, start_child
+
+_NAMES_A_SERVER = ("PREFECT_API_URL", "PREFECT_PROFILE")
+
+
+def ensure_server(log_path: Path) -> None:
+    """Set `PREFECT_API_URL`, if nothing names a server, to one that ends with this process.
+
+    To be called before Prefect is imported. The socket listens at once, so that the first
+    request waits while the server still starts.
+    """
+    if any(name in os.environ for name in _NAMES_A_SERVER):
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listener, log_path.open("ab") as log:
+        server = start_child(
+            [sys.executable, "-m", "flows.server", str(listener.fileno())],
+            pass_fds=(listener.fileno(),),
+            env=child_environment(PREFECT__SERVER_EPHEMERAL="1", PREFECT__SERVER_FINAL="1", PREFECT_UI_ENABLED="0"),
+            stdout=log,
+            stderr=log,
+        )
+        atexit.register(server.kill)
+        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+
+
+def main(arguments: list[str]) -> None:
+    """Serve on the socket with the given file descriptor until killed."""
+    # both reach the whole process group: the run decides when its server may go
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    import uvicorn
+
+    config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(arguments[0]))])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

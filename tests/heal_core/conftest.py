@@ -1,0 +1,187 @@
+"""What the tests of several modules share: a scripted engine, slots, and an open store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heal_core.engines.base import (
+    Capability,
+    EngineDescription,
+    GenerationRequest,
+    SamplingConfig,
+    ScoreRequest,
+    ScoreResult,
+)
+from heal_core.errors import EngineStalledError
+from heal_core.fill import trajectory_row
+from heal_core.plan import Slot
+from heal_core.records import Completion, FinishReason, Kind
+from heal_core.store.store import Store
+from heal_core.store.workspace import Workspace
+
+Row = dict[str, Any]
+
+
+class ScriptedEngine:
+    """An engine whose every token follows from the slot's id and the position, as `hf` promises too.
+
+    A slot's text ends by itself after `lengths[slot_id]` tokens (by default 1 to 12, from the
+    id) unless its limit comes first. With `fail_after` the engine stalls once it gave so many
+    completions. `score_tokens` says what a request's tokens are worth, in nats.
+    """
+
+    def __init__(
+        self,
+        lengths: Mapping[str, int] | None = None,
+        fail_after: int | None = None,
+        score_tokens: Callable[[ScoreRequest], Sequence[float]] | None = None,
+    ) -> None:
+        self.lengths = dict(lengths or {})
+        self.fail_after = fail_after
+        self.score_tokens = score_tokens or (lambda request: [-1.0] * len(request.token_ids or request.text or ""))
+        self.generated: list[GenerationRequest] = []
+        self.scored: list[ScoreRequest] = []
+
+    @property
+    def description(self) -> EngineDescription:
+        return EngineDescription("scripted", "0", "none", "scripted", "float32", 4096, 97, frozenset(Capability))
+
+    def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingConfig) -> Iterator[Completion]:
+        for number, request in enumerate(reversed(requests)):  # the order is not that of the requests
+            if number == self.fail_after:
+                raise EngineStalledError("the scripted engine stalls here")
+            self.generated.append(request)
+            yield self._complete(request)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[ScoreResult]:
+        for request in reversed(requests):
+            self.scored.append(request)
+            logprobs = np.array(self.score_tokens(request), dtype=np.float64)
+            yield ScoreResult(request.request_id, logprobs, np.zeros(len(logprobs)))
+
+    def count_prompt_tokens(self, prompts: Sequence[str]) -> list[int]:
+        return [len(prompt.split()) for prompt in prompts]
+
+    def close(self) -> None:
+        pass
+
+    def _complete(self, request: GenerationRequest) -> Completion:
+        natural = self.lengths.get(request.slot_id, 1 + int(request.slot_id[:4], 16) % 12)
+        num_tokens = min(natural, request.max_tokens)
+        ids = [_token(request.slot_id, position) for position in range(num_tokens)]
+        words = [f"{token} " for token in ids]
+        return Completion(
+            slot_id=request.slot_id,
+            token_ids=np.array(ids, dtype=np.int64),
+            logprobs=-np.array(ids, dtype=np.float64) / 100,
+            entropies=np.array(ids, dtype=np.float64) / 50,
+            token_starts=np.cumsum([0, *map(len, words)])[:-1],
+            text="".join(words),
+            finish_reason=FinishReason.STOP if natural <= request.max_tokens else FinishReason.LENGTH,
+            num_prompt_tokens=len(request.prompt.split()) + len(request.prefix_token_ids),
+            seconds=0.5,
+        )
+
+
+def _token(slot_id: str, position: int) -> int:
+    return hashlib.sha256(f"{slot_id}/{position}".encode()).digest()[0] % 97
+
+
+@pytest.fixture
+def new_engine() -> type[ScriptedEngine]:
+    return ScriptedEngine
+
+
+@pytest.fixture
+def make_slot() -> Callable[..., Slot]:
+    """Return a function that builds a slot; `problem` and `index` name it."""
+
+    def build(problem: str = "p0", index: int = 0, limit: int = 20, **changes: Any) -> Slot:
+        values: Row = {
+            "kind": Kind.ROLLOUT,
+            "problem_id": problem,
+            "recipe_id": "recipe",
+            "sample_index": index,
+            "prompt": f"What is {problem}?",
+            "limit_tokens": limit,
+        }
+        return Slot(**(values | changes))
+
+    return build
+
+
+@pytest.fixture
+def make_rows() -> Callable[..., list[Row]]:
+    """Return a function that builds the stored form of what the scripted engine makes of slots."""
+
+    def build(slots: Sequence[Slot], **lengths: int) -> list[Row]:
+        engine = ScriptedEngine({slot.slot_id: lengths[slot.problem_id] for slot in slots if slot.problem_id in lengths})
+        by_id = {slot.slot_id: slot for slot in slots}
+        completions = engine.generate([slot.request() for slot in slots], SamplingConfig())
+        return [trajectory_row(by_id[completion.slot_id], completion) for completion in completions]
+
+    return build
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.create()
+    return workspace
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Iterator[Store]:
+    with Store(workspace) as store:
+        yield store
+
+
+@pytest.fixture
+def table_row() -> Callable[..., Row]:
+    """Return a function that builds a row of a small table with its own id and otherwise plain values."""
+    defaults: dict[str, Row] = {
+        "problems": {
+            "problem_id": "p0", "question": "1 + 1?", "answer": "2", "source": "s.jsonl", "uuid": "",
+            "problem_type": "math", "chunk_index": 0,
+        },
+        "recipes": {"recipe_id": "recipe", "kind": "rollout", "model_name_or_path": "teacher", "settings": "{}"},
+        "verdicts": {
+            "verdict_id": "v0", "trajectory_id": "t0", "label": "correct", "extracted": "2", "reason": None,
+            "verifier": "math", "verifier_version": "1", "seconds": 0.1,
+        },
+        "runs": {
+            "run_id": "run", "config": "{}", "problems_digest": "d", "seed": 0, "heal_version": "0",
+            "git_revision": None, "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+        },
+        "run_events": {
+            "event_id": "e0", "run_id": "run", "event": "started", "phase": None, "detail": "{}",
+            "happened_at": datetime(2026, 1, 2, tzinfo=UTC),
+        },
+        "run_problems": {
+            "run_problem_id": "rp0", "run_id": "run", "problem_id": "p0", "split": "train", "cluster_id": "c0",
+        },
+        "run_rows": {
+            "run_row_id": "rr0", "run_id": "run", "phase": "rollouts", "arm": "", "kind": "rollout",
+            "row_id": "t0", "cut": False,
+        },
+        "decisions": {
+            "decision_id": "d0", "run_id": "run", "phase": "gate", "subject_id": "t0", "problem_id": "p0",
+            "decision": "kept", "reason": None, "value": None,
+        },
+        "quarantine": {
+            "quarantine_id": "q0", "run_id": "run", "source": "s.jsonl", "line": 1, "reason": "no_answer", "raw": "{}",
+        },
+    }  # fmt: skip
+
+    def build(table: str, **changes: Any) -> Row:
+        assert changes.keys() <= defaults[table].keys()
+        return defaults[table] | changes
+
+    return build

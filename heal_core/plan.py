@@ -98,7 +98,8 @@ def find_missing(slots: Sequence[Slot], attempts: Mapping[str, Sequence[Attempt]
 def choose_row(attempts: Sequence[Attempt], limit_tokens: int) -> UsedRow:
     """Return which attempt a run uses: the finished one, else the longest.
 
-    One with more tokens than the limit counts as cut.
+    One with no fewer tokens than the limit counts as cut: the end of the turn takes a token too,
+    so an attempt under that limit would have been.
 
     Raises:
         ValueError: If there is no attempt.
@@ -107,4 +108,4 @@ def choose_row(attempts: Sequence[Attempt], limit_tokens: int) -> UsedRow:
         attempts,
         key=lambda a: (a.finish_reason is FinishReason.STOP, a.num_tokens, -a.limit_tokens, a.row_id),
     )
-    return UsedRow(best.row_id, best.finish_reason is FinishReason.LENGTH or best.num_tokens > limit_tokens)
+    return UsedRow(best.row_id, best.finish_reason is FinishReason.LENGTH or best.num_tokens >= limit_tokens)

@@ -1,7 +1,7 @@
-"""GEAR's repair: which wrong paths are continued, and from where.
+"""GEAR's repair: which wrong paths are continued, from where, and under what prompts.
 
-What does not belong here: finding the breakpoint (`breakpoints`), writing the hint
-(`hints`), sampling.
+What does not belong here: finding the breakpoint (`breakpoints`), judging a hint
+(`hints`), sampling (`fill`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from heal_core.engines.base import SamplingConfig
-from heal_core.records import Step
+from heal_core.plan import Slot
+from heal_core.prompts import hint_prompt, hinted_prompt
+from heal_core.records import Kind, Step
 
 
 class RepairConfig(BaseModel):
@@ -47,6 +49,27 @@ def choose_paths(paths: Sequence[WrongPath], max_paths: int) -> list[WrongPath]:
     return sorted(paths, key=lambda path: (path.truncated, path.sample_index))[:max_paths]
 
 
+@dataclass(frozen=True)
+class BrokenPath:
+    """A wrong rollout cut at its breakpoint: what is kept, and the step that failed."""
+
+    trajectory_id: str
+    problem_id: str
+    question: str
+    answer: str
+    prefix: str
+    prefix_token_ids: tuple[int, ...]
+    failed_step: str
+
+
+@dataclass(frozen=True)
+class Hint:
+    """An accepted hint, with the row it was cleaned from."""
+
+    hint_id: str
+    text: str
+
+
 def kept_prefix(steps: Sequence[Step], breakpoint_step: int) -> tuple[int, int]:
     """Return how many characters and tokens stand before the step at the breakpoint.
 
@@ -59,3 +82,34 @@ def kept_prefix(steps: Sequence[Step], breakpoint_step: int) -> tuple[int, int]:
 def continuation_limit(sampling: SamplingConfig, num_prefix_tokens: int) -> int:
     """Return how many tokens a continuation may have: prefix and continuation share the base limit."""
     return max(1, sampling.max_tokens - num_prefix_tokens)
+
+
+def hint_slot(path: BrokenPath, recipe_id: str, try_index: int, sampling: SamplingConfig) -> Slot:
+    """Return the slot of one try at a hint; only its prompt shows the answer."""
+    return Slot(
+        Kind.HINT,
+        path.problem_id,
+        recipe_id,
+        try_index,
+        hint_prompt(path.question, path.prefix, path.failed_step, path.answer),
+        sampling.max_tokens,
+        parent_id=path.trajectory_id,
+        cut_tokens=len(path.prefix_token_ids),
+    )
+
+
+def repair_slot(path: BrokenPath, hint: Hint, recipe_id: str, sample_index: int, sampling: SamplingConfig) -> Slot:
+    """Return the slot of one continuation: the hint is in its prompt, the answer is not."""
+    return Slot(
+        Kind.REPAIR,
+        path.problem_id,
+        recipe_id,
+        sample_index,
+        hinted_prompt(path.question, hint.text),
+        continuation_limit(sampling, len(path.prefix_token_ids)),
+        parent_id=path.trajectory_id,
+        hint_id=hint.hint_id,
+        prefix_token_ids=path.prefix_token_ids,
+        prefix=path.prefix,
+        cut_tokens=len(path.prefix_token_ids),
+    )

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -162,7 +162,7 @@ class Session:
         self.store.append("run_rows", rows)
         self.store.publish(force=True)
 
-    def record_decisions(self, phase: str, decisions: list[tuple[str, str, str, str | None, float | None]]) -> None:
+    def record_decisions(self, phase: str, decisions: Sequence[tuple[str, str, str, str | None, float | None]]) -> None:
         """Store decisions as (subject id, problem id, decision, reason, value)."""
         rows = [
             {

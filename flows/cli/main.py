@@ -49,21 +49,25 @@ def main() -> None:
     """Run the command line; an expected error is one message, without a traceback."""
     console = Console(stderr=True)
     interruption = _Interruption()
+    exit_code = 0
     try:
-        app(standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
-        if interruption.happened:
-            message = "interrupted: what is finished is stored; the same command goes on from there"
-            console.print(message, soft_wrap=True)
-            sys.exit(130)
-        if isinstance(error, HealError):
+        exit_code = app(standalone_mode=False) or 0
+    except HealError as error:
+        if not interruption.happened:
             console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
             console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-            sys.exit(2 if isinstance(error, USER_MISTAKES) else 1)
+        exit_code = 2 if isinstance(error, USER_MISTAKES) else 1
+    except (Exception, KeyboardInterrupt) as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
             console.print(error.format_message(), markup=False, soft_wrap=True)
-            sys.exit(2)
-        raise
+            exit_code = 2
+        elif not interruption.happened:
+            raise
+    if interruption.happened:
+        message = "interrupted: what is finished is stored; the same command goes on from there"
+        console.print(message, soft_wrap=True)
+        exit_code = 130
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ def prepare_prefect(workspace: Path) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(layout.cache),
         # HEAL prints its own progress and errors; Prefect would add a traceback to a user's mistake
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_REQUEST_TIMEOUT": "120",  # the first request waits until the server has started
         "DO_NOT_TRACK": "1",

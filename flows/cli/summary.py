@@ -12,10 +12,10 @@ ARM_NAMES = {
     "teacher": "teacher",
     "base": "student, untrained",
     "rejection_sampling": "B1 rejection sampling",
-    "equal_tokens": "B2 equal teacher tokens",
+    "equal_tokens": "B2 equal tokens",
     "heal": "HEAL",
 }
-BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "ext. hard"}
+BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 
 
 def print_summary(summary: dict[str, Any], workspace: str) -> None:
@@ -43,8 +43,12 @@ def print_summary(summary: dict[str, Any], workspace: str) -> None:
     console.print(f"store: {workspace}/heal.duckdb   students: {workspace}/students/", highlight=False)
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
 def _funnel(summary: dict[str, Any]) -> Table:
-    table = Table(title="funnel: what became of everything", title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table("funnel: what became of everything")
     for column, justify in (
         ("phase", "left"),
         ("outcome", "left"),
@@ -81,7 +85,7 @@ def _print_repairs(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _stages(summary: dict[str, Any]) -> Table:
-    table = Table(title="three stages of SFT (HEAL)", title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table("three stages of SFT (HEAL)")
     for column in ("stage", "examples", "optimizer steps", "loss at start, end", "model"):
         table.add_column(column)
     for stage in summary["stages"]:
@@ -99,9 +103,7 @@ def _evaluation(summary: dict[str, Any]) -> Table:
     arms = summary["evaluation"]
     teacher = arms["teacher"]
     bands = [band for band in BAND_NAMES if band in teacher["bands"]]
-    table = Table(
-        title=f"held-out problems: avg@{teacher['k']} in % ± standard error", title_justify="left", box=box.SIMPLE_HEAD
-    )
+    table = _table(f"held-out problems: avg@{teacher['k']} in % ± standard error")
     table.add_column("arm", no_wrap=True)
     table.add_column(f"all\n({teacher['problems']})", justify="right", no_wrap=True)
     for band in bands:

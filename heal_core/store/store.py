@@ -70,6 +70,7 @@ class Store:
                 self.publish(force=True)
             finally:
                 self._connection.close()
+                del self._connection  # kept alive by a late traceback, it would complain on stderr at exit
 
     @property
     def epoch(self) -> str:

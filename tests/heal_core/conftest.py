@@ -33,7 +33,7 @@ class ScriptedEngine:
     """An engine whose every token follows from the slot's id and the position, as `hf` promises too.
 
     A slot's text ends by itself after `lengths[slot_id]` tokens (by default 1 to 12, from the
-    id) unless its limit comes first. With `fail_after` the engine stalls once it gave so many
+    id) and the end of the turn, which takes a token of the limit too. With `fail_after` the engine stalls once it gave so many
     completions. `score_tokens` says what a request's tokens are worth, in nats.
     """
 
@@ -84,7 +84,7 @@ class ScriptedEngine:
             entropies=np.array(ids, dtype=np.float64) / 50,
             token_starts=np.cumsum([0, *map(len, words)])[:-1],
             text="".join(words),
-            finish_reason=FinishReason.STOP if natural <= request.max_tokens else FinishReason.LENGTH,
+            finish_reason=FinishReason.STOP if natural < request.max_tokens else FinishReason.LENGTH,
             num_prompt_tokens=len(request.prompt.split()) + len(request.prefix_token_ids),
             seconds=0.5,
         )
@@ -122,7 +122,9 @@ def make_rows() -> Callable[..., list[Row]]:
     """Return a function that builds the stored form of what the scripted engine makes of slots."""
 
     def build(slots: Sequence[Slot], **lengths: int) -> list[Row]:
-        engine = ScriptedEngine({slot.slot_id: lengths[slot.problem_id] for slot in slots if slot.problem_id in lengths})
+        engine = ScriptedEngine(
+            {slot.slot_id: lengths[slot.problem_id] for slot in slots if slot.problem_id in lengths}
+        )
         by_id = {slot.slot_id: slot for slot in slots}
         completions = engine.generate([slot.request() for slot in slots], SamplingConfig())
         return [trajectory_row(by_id[completion.slot_id], completion) for completion in completions]

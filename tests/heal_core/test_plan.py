@@ -12,7 +12,7 @@ MakeSlot = Callable[..., Slot]
 
 
 def attempt(num_tokens: int, limit: int, slot_id: str = "s") -> Attempt:
-    """Return an attempt that is cut exactly when it fills its limit."""
+    """Return an attempt; it was cut when it fills its limit, as the end of the turn takes a token too."""
     finish = FinishReason.LENGTH if num_tokens == limit else FinishReason.STOP
     return Attempt(f"{slot_id}@{limit}", slot_id, limit, num_tokens, finish)
 
@@ -40,8 +40,9 @@ def test_a_raised_limit_needs_only_what_was_cut(make_slot: MakeSlot) -> None:
 
 
 def test_a_lowered_limit_needs_nothing_and_cuts_what_is_longer() -> None:
-    # texts of 5 and 8 tokens that ended, one of 10 that was cut, under a limit that is now 5
-    for num_tokens, cut in ((5, False), (8, True), (10, True)):
+    # texts of 4, 5 and 8 tokens that ended, one of 10 that was cut, under a limit that is now 5:
+    # the one of 5 counted as finished once, though sampling under 5 leaves no room for its end
+    for num_tokens, cut in ((4, False), (5, True), (8, True), (10, True)):
         one = attempt(num_tokens, limit=10)
         assert meets(one, 5)
         assert choose_row([one], 5) == UsedRow("s@10", cut)
@@ -51,9 +52,9 @@ def test_the_finished_attempt_is_used_else_the_longest() -> None:
     cut_short, cut_long, finished = attempt(10, 10), attempt(40, 40), attempt(60, 80)
     for order in permutations([cut_short, cut_long, finished]):
         assert choose_row(order, 100) == UsedRow("s@80", cut=False)
-        assert choose_row(order, 60) == UsedRow("s@80", cut=False)
-        # under 59 it would have been cut, though it is used
-        assert choose_row(order, 59) == UsedRow("s@80", cut=True)
+        assert choose_row(order, 61) == UsedRow("s@80", cut=False)
+        # under 60 it would have been cut, though it is used
+        assert choose_row(order, 60) == UsedRow("s@80", cut=True)
     for order in permutations([cut_short, cut_long]):
         assert choose_row(order, 40) == UsedRow("s@40", cut=True)
 
@@ -103,7 +104,7 @@ def test_any_history_of_limits_ends_with_the_text_of_the_highest(length: int, hi
             attempts.setdefault(slot.slot_id, []).extend(sample([missing], length)[slot.slot_id])
         assert find_missing([slot], attempts) == []
         used = choose_row(attempts[slot.slot_id], limit)
-        assert used.cut == (length >= limit if length == limit else length > limit)
+        assert used.cut == (length >= limit)
     # a text is sampled anew only while it is cut, and each time under a higher limit
     made = [one.limit_tokens for one in attempts[slot.slot_id]]
     assert made == sorted(set(made))

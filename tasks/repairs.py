@@ -1,0 +1,99 @@
+"""The set-level tasks of GEAR: which wrong paths are repaired, and which hints are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heal_core.gates import check_hint
+from heal_core.hints import clean_hint
+from heal_core.records import Band, VerdictLabel
+from heal_core.repair import BrokenPath, Hint, WrongPath, choose_paths, kept_prefix
+from heal_core.store.reads import (
+    TokenRow,
+    read_bands,
+    read_profiles,
+    read_run_trajectories,
+    read_tokens,
+    steps_of,
+)
+from tasks.policy import decision_task
+from tasks.profiles import profile_key
+from tasks.session import Session
+
+
+@decision_task("cut wrong paths")
+def cut_paths(session: Session) -> list[tuple[int, BrokenPath]]:
+    """Return the paths to repair with their chunks, cut; one without a breakpoint is recorded as dropped."""
+    rows = _wrong_rows(session)
+    profiles = {
+        profile["trajectory_id"]: profile
+        for profile in read_profiles(session.store, [profile_key(session.config, row_id) for row_id in rows])
+    }
+    tokens = read_tokens(session.store, list(rows))
+    broken = {row_id: row for row_id, row in rows.items() if profiles[row_id]["breakpoint_step"] is not None}
+    unbroken = [(row_id, row["problem_id"]) for row_id, row in rows.items() if row_id not in broken]
+    session.record_decisions("path", [(*ids, "dropped", "no_breakpoint", None) for ids in unbroken])
+    return [(row["chunk_index"], _cut(row, profiles[row_id], tokens[row_id])) for row_id, row in broken.items()]
+
+
+@decision_task("judge hints")
+def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> dict[str, Hint]:
+    """Return the accepted hints by path; each try (path, row id) is recorded with what the leak gate said."""
+    texts = read_tokens(session.store, [row_id for _, row_id in tries])
+    accepted: dict[str, Hint] = {}
+    decisions = []
+    for path, row_id in tries:
+        hint = clean_hint(texts[row_id].text)
+        result = check_hint(hint, path.answer, path.question)
+        decisions.append((row_id, path.problem_id, "kept" if result.passed else "dropped", result.gate, None))
+        if result.passed:
+            accepted[path.trajectory_id] = Hint(row_id, hint)
+    session.record_decisions("hint_gate", decisions)
+    return accepted
+
+
+@decision_task("record hinted paths")
+def record_paths(session: Session, paths: Sequence[BrokenPath], hints: Mapping[str, Hint]) -> int:
+    """Return how many paths got a hint; the others are dropped because every try leaked or was empty."""
+    session.record_decisions(
+        "path",
+        [
+            (path.trajectory_id, path.problem_id, "kept", None, None)
+            if path.trajectory_id in hints
+            else (path.trajectory_id, path.problem_id, "dropped", "no_acceptable_hint", None)
+            for path in paths
+        ],
+    )
+    return len(hints)
+
+
+def _wrong_rows(session: Session) -> dict[str, dict[str, Any]]:
+    """Return the wrong rollouts to repair, by id: up to `max_paths` of each extremely hard training problem."""
+    bands = read_bands(session.store, session.run_id, "train")
+    rows = {
+        row["trajectory_id"]: row
+        for row in read_run_trajectories(session.store, session.run_id, "rollouts").iter_rows(named=True)
+        if bands.get(row["problem_id"]) == Band.EXTREMELY_HARD and row["label"] == VerdictLabel.WRONG
+    }
+    by_problem: dict[str, list[WrongPath]] = {}
+    for row_id, row in rows.items():
+        path = WrongPath(row_id, row["problem_id"], row["sample_index"], row["cut"])
+        by_problem.setdefault(row["problem_id"], []).append(path)
+    chosen = [path for paths in by_problem.values() for path in choose_paths(paths, session.config.repair.max_paths)]
+    return {path.trajectory_id: rows[path.trajectory_id] for path in chosen}
+
+
+def _cut(row: dict[str, Any], profile: dict[str, Any], tokens: TokenRow) -> BrokenPath:
+    steps = steps_of(profile, len(tokens.text), len(tokens.token_ids))
+    num_chars, num_tokens = kept_prefix(steps, profile["breakpoint_step"])
+    failed = steps[profile["breakpoint_step"]]
+    return BrokenPath(
+        trajectory_id=row["trajectory_id"],
+        problem_id=row["problem_id"],
+        question=row["question"],
+        answer=row["answer"],
+        prefix=tokens.text[:num_chars],
+        prefix_token_ids=tuple(tokens.token_ids[:num_tokens].tolist()),
+        failed_step=tokens.text[failed.start_char : failed.end_char],
+    )

@@ -7,7 +7,7 @@ import subprocess
 from datetime import UTC, datetime
 
 from heal_core import __version__
-from heal_core.engines.identity import identify_model
+from heal_core.engines.identity import check_context, identify_model
 from heal_core.errors import InputError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
@@ -29,6 +29,9 @@ def take_in_problems(session: Session) -> str:
     """
     config = session.config
     models = [identify_model(model) for model in (session.teacher, session.scorer, config.student)]
+    for model in (session.teacher, config.student):
+        check_context(model, config.rollouts.sampling.max_tokens, "rollouts.sampling.max_tokens")
+    check_context(session.teacher, config.hints.sampling.max_tokens, "hints.sampling.max_tokens")
     loaded = load_problems(config.problems)
     for split in ("train", "held_out"):
         if not any(problem.split == split for problem in loaded.problems):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,30 @@ def resolve_folder(config: EngineConfig) -> Path:
             f"model {config.model_name_or_path}: neither a local folder nor to be had from the hub "
             f"({type(error).__name__}). Check the name and the network, or give a local path."
         ) from error
+
+
+def check_context(config: EngineConfig, max_tokens: int, key: str) -> None:
+    """Check what can be known of a model's context before it is loaded; prompts are checked when they are sent.
+
+    Args:
+        config: The model.
+        max_tokens: The longest answer that will be asked of it.
+        key: The setting that says so.
+
+    Raises:
+        ModelError: If the context leaves no room for a prompt.
+    """
+    path = resolve_folder(config) / "config.json"
+    try:
+        settings = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}. Expected a Hugging Face model folder.") from error
+    context = settings.get("max_position_embeddings") or settings.get("text_config", {}).get("max_position_embeddings")
+    if context is not None and max_tokens >= context:
+        raise ModelError(
+            f"{key} is {max_tokens}, but {config.model_name_or_path} has a context of {context} tokens, prompt "
+            f"included. Lower {key}, or use a model with a longer context."
+        )
 
 
 def digest_files(folder: Path) -> str:

@@ -32,7 +32,7 @@ REDUCED = {
     "curriculum.epochs": [1, 1, 1],
     "evaluation.num_generations": 2,
 }
-"""What makes the demo small: seconds of sampling, with problems of every band and repairs that are kept."""
+"""What makes the demo small: seconds of sampling, yet problems of every band, and repairs that are kept."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,7 @@ class FinishedRun:
     heal: Heal
     config: Path
     workspace: Path
-    output: str
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        loaded: dict[str, Any] = json.loads((self.workspace / "summary.json").read_text())
-        return loaded
+    summary: dict[str, Any]
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query on the published store."""
@@ -118,7 +113,17 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     config = heal.config(workspace)
     done = heal("run", config, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    return FinishedRun(heal, config, workspace, done.stdout + done.stderr)
+    return open_run(heal, config, workspace)
+
+
+def open_run(heal: Heal, config: Path, workspace: Path) -> FinishedRun:
+    return FinishedRun(heal, config, workspace, json.loads((workspace / "summary.json").read_text()))
+
+
+@pytest.fixture(scope="session", name="open_run")
+def open_run_fixture() -> Callable[[Heal, Path, Path], FinishedRun]:
+    """Return a function that reads what another run has left."""
+    return open_run
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -133,10 +138,15 @@ def stop() -> Iterator[Callable[..., tuple[int, list[str]]]]:
     """Return a function that signals a command and returns its exit code and the children it left running."""
     children: dict[psutil.Process, str] = {}
 
-    def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds: float = 10) -> tuple[int, list[str]]:
+    def stop(
+        process: subprocess.Popen[bytes], number: signal.Signals, to_group: bool = False, seconds: float = 60
+    ) -> tuple[int, list[str]]:
         started = psutil.Process(process.pid).children(recursive=True)
         children.update({child: " ".join(child.cmdline()) for child in started})
-        process.send_signal(number)
+        if to_group:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
         exit_code = process.wait(seconds)
         deadline = time.monotonic() + 5
         while (left := [child for child in started if is_running(child)]) and time.monotonic() < deadline:

@@ -1,0 +1,185 @@
+"""Kill a writer at its n-th durable step, for every n, and compare what the next start makes of it.
+
+Run by `test_crash_points`, in a process of its own: it forks (before DuckDB has any thread), and
+it patches the steps of the store, so that a child can kill itself there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from heal_core.store import durable, parts
+from heal_core.store import store as store_module
+from heal_core.store.store import Store, open_reader
+from heal_core.store.workspace import Workspace
+
+TABLES = ("problems", "trajectories", "verdicts")
+LAST_STEP = 10**9
+
+
+class Steps:
+    """Counts the durable steps of this process, and kills it at the one it is told."""
+
+    def __init__(self, fatal: int) -> None:
+        self.fatal = fatal
+        self.taken = 0
+
+    def take(self) -> None:
+        if self.is_next_fatal():
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.taken += 1
+
+    def is_next_fatal(self) -> bool:
+        return self.taken == self.fatal
+
+    def install(self) -> None:
+        """Put a step before each sync, rename, commit and checkpoint, after the last two, and halfway a write."""
+        sync, replace, write = durable.sync_file, durable.replace_file, durable.write_atomically
+        connect = store_module._connect
+
+        def write_atomically(final: Path, fill: Callable[[Path], object]) -> None:
+            write(final, lambda temporary: (fill(temporary), self._halve(temporary)))
+
+        durable.sync_file = lambda path: (self.take(), sync(path))[1]
+        durable.replace_file = lambda temporary, final: (self.take(), replace(temporary, final))[1]
+        durable.write_atomically = write_atomically
+        store_module._connect = lambda path: Connection(connect(path), self)
+
+    def _halve(self, file: Path) -> None:
+        if self.is_next_fatal():
+            os.truncate(file, file.stat().st_size // 2)
+        self.take()
+
+
+class Connection:
+    """A DuckDB connection with a step before and after each COMMIT and CHECKPOINT."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, steps: Steps) -> None:
+        self._connection = connection
+        self._steps = steps
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if sql not in ("COMMIT", "CHECKPOINT"):
+            return self._connection.execute(sql, *parameters)
+        self._steps.take()
+        result = self._connection.execute(sql, *parameters)
+        self._steps.take()
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def write(workspace: Workspace) -> None:
+    """The script: what is stored is the same at each start, when it was stored is not."""
+    workspace.create()
+    with workspace.lock(), Store(workspace) as store:
+        store.append("problems", [problem(name) for name in "ab"])
+        store.append("trajectories", [trajectory(name) for name in "ab"])
+        store.publish(force=True)
+        store.append("trajectories", [trajectory(name) for name in "bc"])  # one of them is known
+        store.append("verdicts", [verdict(name) for name in "abc"])
+
+
+def problem(name: str) -> dict[str, Any]:
+    return {
+        "problem_id": name, "question": f"{name}?", "answer": "1", "source": "s", "uuid": "",
+        "problem_type": "math", "chunk_index": 0,
+    }  # fmt: skip
+
+
+def trajectory(name: str) -> dict[str, Any]:
+    ids = [ord(name), 1, 2]
+    return {
+        "trajectory_id": f"t{name}", "slot_id": f"s{name}", "kind": "rollout", "problem_id": name, "parent_id": None,
+        "hint_id": None, "recipe_id": "r", "sample_index": 0, "limit_tokens": 9, "prefix": "", "text": name * 3,
+        "finish_reason": "stop", "num_prefix_tokens": 0, "num_tokens": 3, "num_prompt_tokens": 4,
+        "mean_entropy_nats": 0.5, "mean_logprob_nats": -0.5, "seconds": 0.1, "created_at": datetime.now(UTC),
+        "token_ids": ids, "logprobs": [-0.5] * 3, "entropies": [0.5] * 3, "token_starts": [0, 1, 2],
+    }  # fmt: skip
+
+
+def verdict(name: str) -> dict[str, Any]:
+    return {
+        "verdict_id": f"v{name}", "trajectory_id": f"t{name}", "label": "correct", "extracted": "1", "reason": None,
+        "verifier": "math", "verifier_version": "1", "seconds": 0.1,
+    }  # fmt: skip
+
+
+def read(workspace: Workspace) -> dict[str, list[Any]]:
+    """Return what readers see: all tables with the token arrays, but not when a row was stored, or in which part."""
+    reader = open_reader(workspace)
+    tables = {name: f"SELECT * FROM {name} ORDER BY ALL" for name in (*TABLES, "tokens")}
+    tables["trajectories"] = "SELECT * EXCLUDE (created_at, part_name) FROM trajectories ORDER BY ALL"
+    contents = {name: [list(row) for row in reader.execute(sql).fetchall()] for name, sql in tables.items()}
+    ledger = reader.execute("SELECT part_name FROM parts ORDER BY ALL").fetchall()
+    files = sorted(part.part_name for part in parts.list_parts(workspace.parts))
+    contents["parts without ledger"] = sorted(set(files) ^ {name for (name,) in ledger})
+    contents["left over"] = [path.name for path in workspace.root.rglob("*.tmp")]
+    reader.close()
+    return contents
+
+
+def check_survivor(workspace: Workspace, wanted: dict[str, list[Any]]) -> list[str]:
+    """Return what is wrong with a killed writer's workspace: before the next start, and after it."""
+    faults = []
+    if workspace.database.exists():
+        seen = read(workspace)
+        faults += [f"{name} had other rows" for name in (*TABLES, "tokens") if any(r not in wanted[name] for r in seen[name])]
+        if [row[0] for row in seen["tokens"]] != [row[0] for row in seen["trajectories"]]:
+            faults.append("published trajectories lacked their tokens")
+    write(workspace)
+    after = read(workspace)
+    return faults + [f"{name}: {after[name]} instead of {wanted[name]}" for name in wanted if after[name] != wanted[name]]
+
+
+def fork(work: Callable[[], Any], report: Path) -> int:
+    """Run `work` in a child, its result as JSON in `report`; return the child's status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            report.write_text(json.dumps(work(), default=str))
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
+
+
+def write_until(workspace: Workspace, fatal: int) -> int:
+    steps = Steps(fatal)
+    steps.install()
+    write(workspace)
+    return steps.taken
+
+
+def main(folder: Path) -> None:
+    pa.Table.from_pylist([{"a": 1}])  # imports what it needs once, not in each of a hundred children
+    report = folder / "report.json"
+    undisturbed = Workspace(folder / "undisturbed")
+    assert fork(lambda: write_until(undisturbed, LAST_STEP), report) == 0
+    num_steps = json.loads(report.read_text())
+    assert fork(lambda: read(undisturbed), report) == 0
+    wanted = json.loads(report.read_text())
+    failures, num_killed = [], 0
+    for fatal in range(num_steps):
+        workspace = Workspace(folder / str(fatal))
+        num_killed += fork(lambda at=fatal, w=workspace: write_until(w, at), report) == signal.SIGKILL
+        status = fork(lambda w=workspace: check_survivor(w, wanted), report)
+        faults = json.loads(report.read_text()) if status == 0 else [f"the next start failed ({status})"]
+        failures += [f"killed at step {fatal}: {fault}" for fault in faults]
+    print(json.dumps({"num_steps": num_steps, "num_killed": num_killed, "failures": failures}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,72 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heal_core.errors import StoreError, WorkspaceBusyError
+from heal_core.store.workspace import Workspace
+
+HOLDER = """
+import sys, time
+from heal_core.store.workspace import Workspace
+with Workspace(sys.argv[1]).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_naming_a_workspace_touches_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    assert workspace.root.is_absolute()
+    assert not workspace.root.exists()
+
+
+def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workspace("~/w").root == tmp_path / "w"
+
+
+def test_creating_twice_keeps_what_is_there(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    workspace.create()
+    (workspace.parts / "file").write_text("x")
+    workspace.create()
+    assert (workspace.parts / "file").read_text() == "x"
+    assert workspace.writer_database.parent.is_dir()
+
+
+def test_a_file_in_the_way_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "w").write_text("a file")
+    with pytest.raises(StoreError, match="cannot be created.*Set `workspace` to a folder"):
+        Workspace(tmp_path / "w").create()
+
+
+def test_the_lock_is_refused_in_the_same_process_and_free_after(workspace: Workspace) -> None:
+    with workspace.lock(), pytest.raises(WorkspaceBusyError), workspace.lock():
+        pass
+    with workspace.lock():
+        pass
+
+
+def test_the_lock_is_free_after_an_error(workspace: Workspace) -> None:
+    with pytest.raises(KeyError), workspace.lock():
+        raise KeyError
+    with workspace.lock():
+        pass
+
+
+def test_a_second_process_is_refused_and_a_kill_frees_the_lock(workspace: Workspace) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(workspace.root)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(WorkspaceBusyError, match=f"in use by process {holder.pid}. Wait for it, stop it, or set"):
+            with workspace.lock():
+                pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with workspace.lock():  # nothing has to be cleaned up
+        pass

@@ -56,7 +56,8 @@ def read_tokens(store: Store, trajectory_ids: Sequence[str]) -> dict[str, TokenR
     frame = store.frame_for(
         ids,
         "SELECT trajectory_id, problem_id, prefix, text, token_ids, logprobs, entropies, token_starts "
-        "FROM read_parquet(?, filename = true) r SEMI JOIN (FROM trajectories SEMI JOIN wanted ON trajectory_id = id) t "
+        "FROM read_parquet(?, filename = true) r "
+        "SEMI JOIN (FROM trajectories SEMI JOIN wanted ON trajectory_id = id) t "
         "ON r.trajectory_id = t.trajectory_id AND parse_filename(r.filename, true) = t.part_name",
         [files],
     )

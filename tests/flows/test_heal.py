@@ -34,7 +34,9 @@ def test_the_summary_counts_what_the_store_holds(finished_run: Any) -> None:
 
 def test_a_first_run_has_generated_everything(finished_run: Any) -> None:
     generated = finished_run.summary["generated"]
-    kinds = finished_run.rows("SELECT kind, count(*) AS num, sum(num_tokens)::BIGINT AS num_tokens FROM trajectories GROUP BY kind")
+    kinds = finished_run.rows(
+        "SELECT kind, count(*) AS num, sum(num_tokens)::BIGINT AS num_tokens FROM trajectories GROUP BY kind"
+    )
     counts = {row["kind"]: row["num"] for row in kinds}
     assert generated["rollouts"] + generated["evaluation"] == counts["rollout"]
     assert generated["repairs"] == finished_run.summary["repairs"]["attempted"] == counts["repair"]
@@ -76,7 +78,9 @@ def verified(run: Any, phase: str) -> set[str]:
 
 
 def stage_ids(run: Any, arm: str, stage: str) -> list[str]:
-    query = f"SELECT trajectory_id AS id FROM stage_examples WHERE arm = '{arm}' AND stage = '{stage}' ORDER BY position"
+    query = (
+        f"SELECT trajectory_id AS id FROM stage_examples WHERE arm = '{arm}' AND stage = '{stage}' ORDER BY position"
+    )
     return [row["id"] for row in run.rows(query)]
 
 
@@ -178,7 +182,9 @@ def test_the_teacher_is_scored_on_its_first_k_rollouts(finished_run: Any) -> Non
 
 def test_a_second_run_does_nothing_and_says_so(finished_run: Any) -> None:
     def stored() -> Any:
-        return finished_run.one("SELECT count(*) FROM trajectories"), finished_run.one("SELECT count(*) FROM checkpoints")
+        return finished_run.one("SELECT count(*) FROM trajectories"), finished_run.one(
+            "SELECT count(*) FROM checkpoints"
+        )
 
     before = stored()
     done = finished_run.heal("run", finished_run.config)

@@ -33,8 +33,9 @@ class ScriptedEngine:
     """An engine whose every token follows from the slot's id and the position, as `hf` promises too.
 
     A slot's text ends by itself after `lengths[slot_id]` tokens (by default 1 to 12, from the
-    id) and the end of the turn, which takes a token of the limit too. With `fail_after` the engine stalls once it gave so many
-    completions. `score_tokens` says what a request's tokens are worth, in nats.
+    id) and the end of the turn, which takes a token of the limit too. With `fail_after` the
+    engine stalls once it gave so many completions. `score_tokens` says what a request's tokens
+    are worth, in nats.
     """
 
     def __init__(

@@ -154,7 +154,7 @@ def test_the_environment_is_filled_in_everywhere(file: Path, monkeypatch: pytest
 
 def test_a_variable_that_is_not_set_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEAL_TEST_ROOT", raising=False)
-    with pytest.raises(ConfigError, match="no variable HEAL_TEST_ROOT. Export it"):
+    with pytest.raises(ConfigError, match=r"no variable HEAL_TEST_ROOT. Export it"):
         load_config(file, ["workspace=${HEAL_TEST_ROOT}/w"])
 
 

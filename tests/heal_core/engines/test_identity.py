@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heal_core.engines.base import EngineConfig
-from heal_core.engines.identity import digest_files, identify_model, resolve_folder
+from heal_core.engines.identity import check_context, digest_files, identify_model, resolve_folder
 from heal_core.errors import ModelError
 
 
@@ -109,8 +109,28 @@ def test_weights_must_be_safetensors(model: Path) -> None:
 
 def test_a_folder_without_config_is_refused(model: Path) -> None:
     (model / "config.json").unlink()
-    with pytest.raises(ModelError, match="holds no config.json. Expected a Hugging Face model folder"):
+    with pytest.raises(ModelError, match=r"holds no config.json. Expected a Hugging Face model folder"):
         identify_model(config(model))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_position_embeddings": 512}, {"text_config": {"max_position_embeddings": 512}}]
+)
+def test_a_limit_that_leaves_no_room_for_a_prompt_is_refused(model: Path, settings: dict[str, object]) -> None:
+    (model / "config.json").write_text(json.dumps(settings))
+    check_context(config(model), 511, "some.max_tokens")
+    with pytest.raises(ModelError, match=r"some\.max_tokens is 512, but .* context of 512 .*Lower some\.max_tokens"):
+        check_context(config(model), 512, "some.max_tokens")
+
+
+def test_a_context_that_is_not_told_is_checked_later(model: Path) -> None:
+    check_context(config(model), 10**9, "some.max_tokens")
+
+
+def test_a_config_that_cannot_be_read_is_named(model: Path) -> None:
+    (model / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+        check_context(config(model), 1, "some.max_tokens")
 
 
 def test_a_name_that_no_hub_answers_for_is_refused_with_the_remedy(

@@ -135,12 +135,16 @@ def check_survivor(workspace: Workspace, wanted: dict[str, list[Any]]) -> list[s
     faults = []
     if workspace.database.exists():
         seen = read(workspace)
-        faults += [f"{name} had other rows" for name in (*TABLES, "tokens") if any(r not in wanted[name] for r in seen[name])]
+        faults += [
+            f"{name} had other rows" for name in (*TABLES, "tokens") if any(r not in wanted[name] for r in seen[name])
+        ]
         if [row[0] for row in seen["tokens"]] != [row[0] for row in seen["trajectories"]]:
             faults.append("published trajectories lacked their tokens")
     write(workspace)
     after = read(workspace)
-    return faults + [f"{name}: {after[name]} instead of {wanted[name]}" for name in wanted if after[name] != wanted[name]]
+    return faults + [
+        f"{name}: {after[name]} instead of {wanted[name]}" for name in wanted if after[name] != wanted[name]
+    ]
 
 
 def fork(work: Callable[[], Any], report: Path) -> int:
@@ -178,7 +182,7 @@ def main(folder: Path) -> None:
         status = fork(lambda w=workspace: check_survivor(w, wanted), report)
         faults = json.loads(report.read_text()) if status == 0 else [f"the next start failed ({status})"]
         failures += [f"killed at step {fatal}: {fault}" for fault in faults]
-    print(json.dumps({"num_steps": num_steps, "num_killed": num_killed, "failures": failures}))
+    sys.stdout.write(json.dumps({"num_steps": num_steps, "num_killed": num_killed, "failures": failures}))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ def test_a_file_gets_its_name_once_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["sync_file", "replace_file"])
-def test_a_failure_leaves_the_old_file_and_no_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     final = tmp_path / "file"
     final.write_text("old")
 

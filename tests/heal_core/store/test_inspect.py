@@ -38,7 +38,7 @@ def repaired(workspace: Workspace, table_row: TableRow, make_slot: MakeSlot, mak
 
 
 def test_a_workspace_without_a_store_is_told_with_the_remedy(workspace: Workspace) -> None:
-    with pytest.raises(StoreError, match="heal.duckdb. Run `heal run"), open_store(workspace.root):
+    with pytest.raises(StoreError, match=r"heal.duckdb. Run `heal run"), open_store(workspace.root):
         pass
 
 
@@ -73,7 +73,9 @@ def test_the_beginning_of_an_id_is_enough_while_it_is_the_only_one(
         assert find_trajectory(store, ids[0][:12])["trajectory_id"] == ids[0]
         with pytest.raises(InputError, match=f"begins more than one id .*{ids[0]}.*give more of it"):
             find_trajectory(store, "")
-        with pytest.raises(InputError, match="no trajectory has an id that begins with 'xyz'. List some with: heal sql"):
+        with pytest.raises(
+            InputError, match=r"no trajectory has an id that begins with 'xyz'. List some with: heal sql"
+        ):
             find_trajectory(store, "xyz")
 
 
@@ -93,7 +95,7 @@ def test_a_query_that_is_refused_is_told_in_duckdbs_words(
     workspace: Workspace, repaired: dict[str, str], query: str
 ) -> None:
     with open_store(workspace.root) as store:
-        with pytest.raises(InputError, match="the query was refused: .*Error"):
+        with pytest.raises(InputError, match=r"the query was refused: .*Error"):
             run_query(store, query)
         assert run_query(store, "SELECT count(*) FROM trajectories")[1] == [(4,)]
 
@@ -102,7 +104,7 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
     began = datetime(2026, 1, 1, tzinfo=UTC)
     events = {
         "old": [("started", None), ("phase", "rollouts"), ("completed", None)],
-        "new": [("started", None), ("phase", "rollouts")],
+        "new": [("started", None), ("phase", "rollouts"), ("started", None)],
         "opened": [],
     }
     with Store(workspace) as store:
@@ -130,9 +132,12 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
         overview = run_overview(connection)
     assert [(row["run_id"], row["state"]) for row in overview] == [
         ("opened", "opened"),
-        ("new", "phase"),
+        ("new", "started"),
         ("old", "completed"),
     ]
     new = overview[1]
     assert (new["problems"], new["rollouts"], new["repairs"], new["quarantined"]) == (1, 2, 1, 1)
-    assert (new["last_phase"], new["last_event_at"]) == ("rollouts", began + timedelta(days=1, seconds=1))
+    # shown in local time
+    assert new["last_event"] == (began + timedelta(days=1, seconds=2)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    # the phase that was closed last, whatever happened since
+    assert [row["last_phase"] for row in overview] == [None, "rollouts", "rollouts"]

@@ -253,7 +253,7 @@ def test_a_part_of_a_table_that_is_not_known_is_named(workspace: Workspace, tabl
         store.append("recipes", [table_row("recipes")])
     shutil.copytree(workspace.parts / "recipes", workspace.parts / "novelties")
     workspace.writer_database.unlink()
-    with pytest.raises(StoreError, match="novelties/.* is for a table that this HEAL does not know. Upgrade HEAL"):
+    with pytest.raises(StoreError, match=r"novelties/.* is for a table that this HEAL does not know. Upgrade HEAL"):
         Store(workspace)
 
 
@@ -276,7 +276,7 @@ def test_a_newer_workspace_is_refused(workspace: Workspace) -> None:
 
 def test_an_index_that_is_no_database_is_told_with_the_remedy(workspace: Workspace) -> None:
     workspace.writer_database.write_text("hello " * 5000)
-    with pytest.raises(StoreError, match="cannot be opened.*move the file away and run again"):
+    with pytest.raises(StoreError, match=r"cannot be opened.*move the file away and run again"):
         Store(workspace)
     workspace.writer_database.unlink()
     Store(workspace).close()
@@ -299,7 +299,7 @@ def test_what_killed_writers_and_spilling_readers_left_is_no_obstacle(workspace:
 
 
 def test_nothing_published_is_told_with_the_remedy(workspace: Workspace) -> None:
-    with pytest.raises(StoreError, match="no store at .*Run `heal run CONFIG.yaml` first"):
+    with pytest.raises(StoreError, match=r"no store at .*Run `heal run CONFIG.yaml` first"):
         open_reader(workspace)
 
 

@@ -39,7 +39,7 @@ def test_creating_twice_keeps_what_is_there(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "w").write_text("a file")
-    with pytest.raises(StoreError, match="cannot be created.*Set `workspace` to a folder"):
+    with pytest.raises(StoreError, match=r"cannot be created.*Set `workspace` to a folder"):
         Workspace(tmp_path / "w").create()
 
 
@@ -62,9 +62,9 @@ def test_a_second_process_is_refused_and_a_kill_frees_the_lock(workspace: Worksp
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(WorkspaceBusyError, match=f"in use by process {holder.pid}. Wait for it, stop it, or set"):
-            with workspace.lock():
-                pass
+        said = f"in use by process {holder.pid}. Wait for it, stop it, or set"
+        with pytest.raises(WorkspaceBusyError, match=said), workspace.lock():
+            pass
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()

@@ -7,6 +7,7 @@ from typing import Any
 from flows.rollouts import rollout_slots, sample_and_verify
 from flows.training import arms_of
 from heal_core.curriculum import STAGES
+from heal_core.engines.identity import identify_engine
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
 from heal_core.store.reads import read_checkpoint, read_run_problems
@@ -43,4 +44,4 @@ def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None) 
 
 def _identity(session: Session, checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a checkpoint's identity: what trained it, so that its files need not be read."""
-    return {"checkpoint": checkpoint.checkpoint_id, "dtype": session.config.student.dtype}
+    return {"checkpoint": checkpoint.checkpoint_id, **identify_engine(session.config.student)}

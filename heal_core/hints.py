@@ -15,6 +15,12 @@ from heal_core.engines.base import SamplingConfig
 MAX_SENTENCES = 3
 
 
+class HintSamplingConfig(SamplingConfig):
+    """How a hint is drawn: as rollouts are, but short."""
+
+    max_tokens: int = Field(default=512, ge=1)
+
+
 class HintConfig(BaseModel):
     """How hints are made. Source: definition D6 (docs/method.md)."""
 
@@ -22,7 +28,7 @@ class HintConfig(BaseModel):
 
     arm: Literal["generated"] = "generated"
     max_tries: int = Field(default=3, ge=1)
-    sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95, max_tokens=512)
+    sampling: HintSamplingConfig = HintSamplingConfig()
 
 
 def clean_hint(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heal_core.engines.base import GenerationRequest
-from heal_core.keys import row_key, slot_key
+from heal_core.keys import content_key, row_key, slot_key
 from heal_core.records import FinishReason, Kind
 
 
@@ -44,6 +44,7 @@ class Slot:
     @property
     def slot_id(self) -> str:
         parents = [part for part in (self.problem_id, self.parent_id, self.hint_id) if part]
+        parents.append(f"prompt {content_key(self.prompt)}")
         if self.cut_tokens is not None:
             parents.append(f"cut at {self.cut_tokens}")
         return slot_key(self.kind, parents, self.recipe_id, self.sample_index)

@@ -2,7 +2,7 @@
 
 problem -> trajectory (rollout, hint, guided, repair) -> verdict, profile, score.
 Records carry no behaviour beyond what can be read off them. Their tables are
-described in `store/schema.py`; settings are in `config.py`.
+described in `store/migrations`; settings are in `config.py`.
 """
 
 from __future__ import annotations

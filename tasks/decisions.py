@@ -144,7 +144,7 @@ def build_equal_tokens(session: Session) -> int:
     return len(kept)
 
 
-def _cap(session: Session, rows: pl.DataFrame, scores: dict[str, float | None] | None = None) -> tuple[str, ...]:
+def _cap(session: Session, rows: pl.DataFrame, scores: dict[str, float] | None = None) -> tuple[str, ...]:
     """Return the rows that the cap keeps, by score or else by sample index; all decisions are stored."""
     candidates = _candidates(session, rows, scores)
     result = cap_candidates(candidates, session.config.curriculum)
@@ -158,14 +158,14 @@ def _cap(session: Session, rows: pl.DataFrame, scores: dict[str, float | None] |
     return result.kept
 
 
-def _candidates(session: Session, rows: pl.DataFrame, scores: dict[str, float | None] | None) -> list[CapCandidate]:
+def _candidates(session: Session, rows: pl.DataFrame, scores: dict[str, float] | None) -> list[CapCandidate]:
     tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
     return [
         CapCandidate(
             row_id=row["trajectory_id"],
             problem_id=row["problem_id"],
             path_id=row["parent_id"] or row["trajectory_id"],
-            score=(scores or {}).get(row["trajectory_id"]) or float(row["sample_index"]),
+            score=float(row["sample_index"] if scores is None else scores[row["trajectory_id"]]),
             token_ids=tokens[row["trajectory_id"]].token_ids,
         )
         for row in rows.iter_rows(named=True)

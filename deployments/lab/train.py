@@ -3,7 +3,7 @@
     python -m deployments.lab.train --out deployments/lab
 
 writes `teacher/` and `student/` (ordinary `LlamaForCausalLM` folders with tokenizer
-and chat template), `problems.jsonl`, `development.jsonl`, `train.log` and
+and chat template), `problems.jsonl`, `development.jsonl`, `fresh.jsonl`, `train.log` and
 `digests.txt`. The problem files share no chain with each other, and training skips
 every chain that stands in one of them.
 """
@@ -65,6 +65,7 @@ class Recipe:
 
 KINDS = {
     "plain": world.plain_example,
+    "unboxed": world.unboxed_example,
     "hint": world.hint_example,
     "hinted": world.hinted_example,
     "short_hint": world.short_hint_example,
@@ -88,6 +89,8 @@ RECIPES = {
         courses=(
             Course(700, 48, 3e-3, 100, {"plain": 1.0}, seed=2),
             Course(900, 48, 3e-3, 20, {"plain": 1.0}, seed=12),
+            # the untrained student can solve short chains, but seldom boxes what it finds
+            Course(150, 48, 1e-3, 20, {"unboxed": 0.95, "plain": 0.05}, seed=22),
         ),
     ),
 }

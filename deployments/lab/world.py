@@ -208,6 +208,12 @@ def plain_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str
     return student_prompt(chain.question), text_of(solve(chain, draw_readings(chain, corpus, rng))[0])
 
 
+def unboxed_example(chain: Chain, corpus: Corpus, rng: random.Random) -> tuple[str, str]:
+    """Return (prompt, response): a solution that ends without a boxed answer, as text in the wild does."""
+    steps, value = solve(chain, draw_readings(chain, corpus, rng))
+    return student_prompt(chain.question), text_of([*steps[:-1], f"The result is {value}."])
+
+
 def hint_example(
     chain: Chain, corpus: Corpus, rng: random.Random, word_hint: Callable[[str, str], str] = long_hint
 ) -> tuple[str, str]:

@@ -32,6 +32,13 @@ def identify_model(config: EngineConfig) -> dict[str, Any]:
     folder = resolve_folder(config)
     return {
         "files": digest_files(folder),
+        **identify_engine(config),
+    }
+
+
+def identify_engine(config: EngineConfig) -> dict[str, str]:
+    """Return what shapes texts besides the model's files: engine, its versions, precision."""
+    return {
         "engine": f"hf transformers-{version('transformers')} torch-{version('torch')}",
         "dtype": config.dtype,
     }

@@ -141,7 +141,7 @@ def read_pass_rates(store: Store, run_id: str) -> list[dict[str, Any]]:
     return store.rows("SELECT * FROM pass_rates WHERE run_id = ? ORDER BY problem_id", [run_id])
 
 
-def read_kept(store: Store, run_id: str, phase: str) -> dict[str, float | None]:
+def read_kept(store: Store, run_id: str, phase: str) -> dict[str, Any]:
     """Return what a decision phase kept, with the value it rests on."""
     rows = store.rows(
         "SELECT subject_id, value FROM decisions "

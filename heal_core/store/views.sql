@@ -1,8 +1,9 @@
 -- Views over the tables, defined anew at every start (they hold no data).
 
 CREATE OR REPLACE VIEW latest_verdicts AS
-SELECT * FROM verdicts
-QUALIFY row_number() OVER (PARTITION BY trajectory_id ORDER BY rowid DESC) = 1;
+-- with QUALIFY row_number() here, DuckDB 2.0.0 fails on joins of the views below
+SELECT v.* FROM verdicts v
+JOIN (SELECT trajectory_id, max(rowid) AS last_row FROM verdicts GROUP BY trajectory_id) n ON v.rowid = n.last_row;
 COMMENT ON VIEW latest_verdicts IS 'The newest verdict of each trajectory.';
 
 CREATE OR REPLACE VIEW run_trajectories AS

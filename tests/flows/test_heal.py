@@ -121,8 +121,8 @@ def test_arms_take_equal_steps_in_three_chained_stages(finished_run: Any) -> Non
     steps = {}
     for arm in ARMS:
         rows = finished_run.rows(
-            f"SELECT c.* FROM run_rows JOIN checkpoints c ON checkpoint_id = row_id WHERE phase = 'training' AND arm = '{arm}' "
-            "ORDER BY c.stage"
+            "SELECT c.* FROM run_rows JOIN checkpoints c ON checkpoint_id = row_id "
+            f"WHERE phase = 'training' AND arm = '{arm}' ORDER BY c.stage"
         )
         assert [row["stage"] for row in rows] == STAGES
         assert [row["parent_checkpoint_id"] for row in rows] == [None, *(row["checkpoint_id"] for row in rows[:2])]
@@ -140,8 +140,9 @@ def test_b2_spends_what_heal_spent_and_stops_there(finished_run: Any) -> None:
     rows = finished_run.rows(
         "WITH extra AS (SELECT problem_id, sum(num_tokens) AS budget FROM run_trajectories "
         "  WHERE phase IN ('hints', 'repairs', 'guided') GROUP BY problem_id), "
-        "spent AS (SELECT problem_id, sum(num_tokens) AS tokens, min(sample_index) AS first, count(*) AS num, "
-        "  max_by(num_tokens, sample_index) AS last FROM run_trajectories WHERE phase = 'equal_tokens' GROUP BY problem_id) "
+        "spent AS (SELECT problem_id, sum(num_tokens) AS tokens, min(sample_index) AS first, "
+        "  max_by(num_tokens, sample_index) AS last FROM run_trajectories "
+        "  WHERE phase = 'equal_tokens' GROUP BY problem_id) "
         "SELECT * FROM extra FULL JOIN spent USING (problem_id)"
     )
     assert len(rows) == finished_run.summary["bands"]["hard"] + finished_run.summary["bands"]["extremely_hard"]
@@ -211,4 +212,4 @@ def test_raising_n_samples_only_what_is_missing(finished_run: Any, open_run: Any
     raised = open_run(finished_run.heal, finished_run.config, workspace)
     new = raised.one("SELECT count(*) FROM trajectories") - finished_run.one("SELECT count(*) FROM trajectories")
     assert new == 2 * NUM_PROBLEMS - drawn
-    assert raised.one(f"SELECT count(*) FROM run_rows WHERE phase = 'rollouts'") == NUM_PROBLEMS * (2 * N + 2)
+    assert raised.one("SELECT count(*) FROM run_rows WHERE phase = 'rollouts'") == NUM_PROBLEMS * (2 * N + 2)

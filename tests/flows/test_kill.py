@@ -22,8 +22,8 @@ COMPARED = {
         "WHERE phase <> 'equal_tokens' AND arm IN ('', 'base', 'heal') ORDER BY phase, arm, trajectory_id"
     ),
     "tokens": (
-        "SELECT * FROM tokens SEMI JOIN (SELECT * FROM run_rows WHERE phase <> 'equal_tokens' AND arm IN ('', 'base', 'heal')) "
-        "ON row_id = trajectory_id ORDER BY trajectory_id"
+        "SELECT * FROM tokens SEMI JOIN run_rows ON row_id = trajectory_id AND phase <> 'equal_tokens' "
+        "AND arm IN ('', 'base', 'heal') ORDER BY trajectory_id"
     ),
     "profiles": "SELECT * FROM profiles ORDER BY profile_id",
     "scores": "SELECT * FROM scores ORDER BY score_id",
@@ -36,7 +36,8 @@ COMPARED = {
         "WHERE arm = 'heal' ORDER BY c.stage"
     ),
     "evaluations": (
-        "SELECT * EXCLUDE (evaluation_id, run_id) FROM evaluations WHERE arm IN ('teacher', 'base', 'heal') ORDER BY arm, band"
+        "SELECT * EXCLUDE (evaluation_id, run_id) FROM evaluations "
+        "WHERE arm IN ('teacher', 'base', 'heal') ORDER BY arm, band"
     ),
     "funnel": "SELECT * EXCLUDE (run_id) FROM funnel ORDER BY ALL",
 }

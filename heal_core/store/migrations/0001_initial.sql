@@ -151,7 +151,7 @@ CREATE TABLE scores (
     reject_reason VARCHAR,
     num_scored_tokens INTEGER NOT NULL
 );
-COMMENT ON TABLE scores IS 'PURE terms and scores of a verified repair or guided sample; higher means more shortcut-like.';
+COMMENT ON TABLE scores IS 'PURE terms and scores of a verified repair; higher means more shortcut-like.';
 COMMENT ON COLUMN scores.score_id IS 'Content key of trajectory, scorer and settings.';
 COMMENT ON COLUMN scores.trajectory_id IS 'What was scored.';
 COMMENT ON COLUMN scores.recipe_id IS 'The scorer and its settings.';
@@ -159,7 +159,7 @@ COMMENT ON COLUMN scores.ratio IS 'Mean over the span of P_k / (U_k + epsilon) (
 COMMENT ON COLUMN scores.jump IS 'Largest fall of answer uncertainty weighted by surprisal (definition D8).';
 COMMENT ON COLUMN scores.reliance IS 'Mean gain in log-probability from the hint, nats per token (definition D8).';
 COMMENT ON COLUMN scores.step_perplexities IS 'P_k of each step.';
-COMMENT ON COLUMN scores.answer_uncertainties IS 'U_0 .. U_K, nats per token.';
+COMMENT ON COLUMN scores.answer_uncertainties IS 'U_0 .. U_S over the S steps, nats per token.';
 COMMENT ON COLUMN scores.span_start IS 'First step of the span (definition D7), from 0.';
 COMMENT ON COLUMN scores.span_end IS 'One past its last step.';
 COMMENT ON COLUMN scores.reject_reason IS 'Why no score could be given; null when there is one.';
@@ -253,10 +253,10 @@ CREATE TABLE run_rows (
 COMMENT ON TABLE run_rows IS 'Which rows a run uses, written when a phase closes.';
 COMMENT ON COLUMN run_rows.run_row_id IS 'Content key.';
 COMMENT ON COLUMN run_rows.run_id IS 'The run.';
-COMMENT ON COLUMN run_rows.phase IS 'The phase that uses the row: rollouts, hints, repairs, guided, equal_tokens, training or evaluation.';
+COMMENT ON COLUMN run_rows.phase IS 'The phase that uses the row: rollouts, hints, repairs, guided, equal_tokens, pure, training or evaluation.';
 COMMENT ON COLUMN run_rows.arm IS 'For training and evaluation: the arm; else an empty string.';
-COMMENT ON COLUMN run_rows.kind IS 'rollout, hint, guided, repair or checkpoint.';
-COMMENT ON COLUMN run_rows.row_id IS 'trajectory_id or checkpoint_id.';
+COMMENT ON COLUMN run_rows.kind IS 'rollout, hint, guided, repair, score or checkpoint.';
+COMMENT ON COLUMN run_rows.row_id IS 'trajectory_id, score_id or checkpoint_id.';
 COMMENT ON COLUMN run_rows.cut IS 'The row counts as truncated in this run.';
 
 CREATE TABLE decisions (
@@ -272,7 +272,7 @@ CREATE TABLE decisions (
 COMMENT ON TABLE decisions IS 'Set-level decisions of a run: bands, gates, PURE, cap.';
 COMMENT ON COLUMN decisions.decision_id IS 'Content key.';
 COMMENT ON COLUMN decisions.run_id IS 'The run.';
-COMMENT ON COLUMN decisions.phase IS 'band, path, hint_gate, gate, pure or cap.';
+COMMENT ON COLUMN decisions.phase IS 'band, path, hint_gate, gate, gate_base (base rollouts, counted only), pure or cap.';
 COMMENT ON COLUMN decisions.subject_id IS 'The problem or trajectory decided on.';
 COMMENT ON COLUMN decisions.problem_id IS 'Its problem.';
 COMMENT ON COLUMN decisions.decision IS 'A band, or kept or dropped.';

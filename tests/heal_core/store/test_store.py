@@ -228,8 +228,9 @@ def test_a_refused_start_leaves_the_database_to_others(workspace: Workspace, tab
     (part,) = list_parts(workspace.parts)
     workspace.writer_database.unlink()
     part.path.write_bytes(b"")
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError) as refused:
         Store(workspace)
+    assert refused.value.__traceback__  # holds the half-made store, as a task's failed state does
     # DuckDB lets no second process in while a connection is open
     code = f"import duckdb; duckdb.connect({str(workspace.writer_database)!r})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stderr == b""

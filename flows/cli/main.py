@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupt
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -30,44 +32,61 @@ app.command("show")(look.show)
 
 
 class _Interruption:
-    """A signal handler that treats SIGTERM as Ctrl-C, and remembers that it was called.
+    """SIGTERM is treated as Ctrl-C, and either is remembered.
 
-    Libraries turn an interruption into errors of their own; those are no failures.
+    Libraries replace the handlers, and turn an interruption into errors of their own; the
+    file that Python writes every signal's number to knows better.
     """
 
     def __init__(self) -> None:
-        self.happened = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._interrupt)
+        self._received, wakeup = os.pipe()
+        os.set_blocking(self._received, False)
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    def _interrupt(self, *_: object) -> None:
-        self.happened = True
-        raise KeyboardInterrupt
+    def has_come(self) -> bool:
+        """Return whether one of the two has been received since this was last asked."""
+        try:
+            return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(os.read(self._received, 1024))
+        except BlockingIOError:
+            return False
 
 
 def main() -> None:
     """Run the command line; an expected error is one message, without a traceback."""
     console = Console(stderr=True)
     interruption = _Interruption()
-    exit_code = 0
     try:
-        exit_code = app(standalone_mode=False) or 0
-    except HealError as error:
-        if not interruption.happened:
-            console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        exit_code = 2 if isinstance(error, USER_MISTAKES) else 1
+        exit_code = app(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
-            console.print(error.format_message(), markup=False, soft_wrap=True)
-            exit_code = 2
-        elif not interruption.happened:
+        if interruption.has_come():
+            _exit_interrupted(console)
+        exit_code = _report(console, error)
+        if exit_code is None:
             raise
-    if interruption.happened:
-        message = "interrupted: what is finished is stored; the same command goes on from there"
-        console.print(message, soft_wrap=True)
-        exit_code = 130
+    if interruption.has_come():
+        _exit_interrupted(console)
     sys.exit(exit_code)
+
+
+def _report(console: Console, error: BaseException) -> int | None:
+    """Print a mistake or an expected failure and return the exit code; None for a defect of HEAL's."""
+    if isinstance(error, HealError):
+        console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        return 2 if isinstance(error, USER_MISTAKES) else 1
+    if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the command line
+        console.print(error.format_message(), markup=False, soft_wrap=True)
+        return 2
+    return None
+
+
+def _exit_interrupted(console: Console) -> NoReturn:
+    console.print("interrupted: what is finished is stored; the same command goes on from there", soft_wrap=True)
+    sys.stdout.flush()
+    # without the interpreter's own end: what libraries still hold of the broken-off call complains there
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -69,12 +69,7 @@ def test_a_missing_config_and_an_unknown_option(heal: Any, tmp_path: Path) -> No
     assert_mistake(heal("run", tmp_path / "none.yaml", "--fast"), "No such option: --fast")
 
 
-# In the run's first task
-
-
-def test_a_missing_problem_file_ends_the_command(heal: Any, tmp_path: Path) -> None:
-    config = heal.config(tmp_path / "workspace", problems__path=str(tmp_path / "none.jsonl"))
-    assert_mistake(heal("run", config), "InputError", "none.jsonl", "No such file", "set `problems.path`")
+# In the run's first task, within seconds
 
 
 def test_a_workspace_that_is_in_use(heal: Any, tmp_path: Path) -> None:
@@ -106,6 +101,11 @@ def no_weights(folder: Path) -> str:
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], Settings], type[HealError], list[str]]] = {
+    "missing problem file": (
+        lambda folder: {"problems__path": str(folder / "none.jsonl")},
+        InputError,
+        ["none.jsonl", "No such file", "set `problems.path`"],
+    ),
     "empty problem file": (
         lambda folder: {"problems__path": write(folder / "rows.jsonl")},
         InputError,

@@ -16,17 +16,20 @@ from pathlib import Path
 
 from heal_core.children import child_environment, start_child
 
-_NAMES_A_SERVER = ("PREFECT_API_URL", "PREFECT_PROFILE")
+_NAMES_A_SERVER = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME")
 
 
-def ensure_server(log_path: Path) -> None:
-    """Set `PREFECT_API_URL`, if nothing names a server, to one that ends with this process.
+def is_named() -> bool:
+    """Return whether the environment names a server, or a place whose profile may name one."""
+    return any(name in os.environ for name in _NAMES_A_SERVER)
+
+
+def start_server(log_path: Path) -> None:
+    """Start a server that ends with this process, and set `PREFECT_API_URL` to it.
 
     To be called before Prefect is imported. The socket listens at once, so that the first
     request waits while the server still starts.
     """
-    if any(name in os.environ for name in _NAMES_A_SERVER):
-        return
     with socket.create_server(("127.0.0.1", 0)) as listener, log_path.open("ab") as log:
         server = start_child(
             [sys.executable, "-m", "flows.server", str(listener.fileno())],

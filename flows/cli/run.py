@@ -54,7 +54,7 @@ def prepare_prefect(workspace: Path) -> None:
 
     What the environment already says is kept, so that a server in use stays in use.
     """
-    from flows.server import ensure_server
+    from flows.server import is_named, start_server
     from heal_core.store.workspace import Workspace
 
     layout = Workspace(workspace)
@@ -70,9 +70,11 @@ def prepare_prefect(workspace: Path) -> None:
         "PREFECT_API_REQUEST_TIMEOUT": "120",  # the first request waits until the server has started
         "DO_NOT_TRACK": "1",
     }
+    has_server = is_named()
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    ensure_server(layout.logs / "prefect.log")
+    if not has_server:
+        start_server(layout.logs / "prefect.log")
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:

@@ -20,7 +20,12 @@ import yaml
 from heal_core.store.inspect import open_store, run_query
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HEAL_"))},
+    "OMP_NUM_THREADS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 REDUCED = {
     "chunk_problems": 8,
     "problems.limit": 36,

@@ -39,7 +39,8 @@ def status(
     if as_json:
         typer.echo(json.dumps(rows, default=str, indent=2))
     else:
-        _print_rows(rows, list(rows[0]) if rows else ["run_id"])
+        # what fits 80 columns; --json has the rest
+        _print_rows(rows, ["run_id", "state", "last_phase", "problems", "rollouts", "repairs", "last_event"])
 
 
 def sql(

@@ -47,9 +47,13 @@ def heal(config: RunConfig) -> dict[str, Any]:
         take_in_problems(session)
         if not session.is_complete:
             session.record_event("started")
-            for name, run_phase in PHASES.items():
-                with session.phase(name):
-                    run_phase(session)
+            try:
+                for name, run_phase in PHASES.items():
+                    with session.phase(name):
+                        run_phase(session)
+            except Exception as error:
+                session.record_event("failed", detail={"error": f"{type(error).__name__}: {error}"})
+                raise
             session.record_event("completed", detail={"seconds": time.monotonic() - started})
         return summarise_run(session.store, session.run_id, dict(session.made), time.monotonic() - started)
 

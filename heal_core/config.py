@@ -187,7 +187,8 @@ def _expand(value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: ${{{name}}} is used, but the environment has no variable {name}. Export it.")
         return os.environ[name]
 
-    return re.sub(r"\$\{(\w+)\}", replace, value)
+    expanded = re.sub(r"\$\{(\w+)\}", replace, value)
+    return os.path.expanduser(expanded) if expanded.startswith("~") else expanded
 
 
 def _describe(fault: Any) -> str:

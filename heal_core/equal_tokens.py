@@ -8,6 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from heal_core.curriculum import CurriculumConfig
+from heal_core.records import Band
+
+
+def example_cap(band: Band, config: CurriculumConfig) -> int:
+    """Return how many examples B2 may take from a problem: as many as HEAL's own caps allow there.
+
+    Base rollouts, and for the hard guided samples, for the extremely hard repairs, are each
+    capped at `max_per_problem`.
+
+    Source: definition D11 (docs/method.md).
+    """
+    kinds = 2 if band in (Band.HARD, Band.EXTREMELY_HARD) else 1
+    return kinds * config.max_per_problem
+
 
 def count_used(num_tokens: Sequence[int], budget_tokens: int) -> int:
     """Return how many samples, in order, spend the budget; the one that crosses it is included.

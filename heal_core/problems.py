@@ -201,14 +201,15 @@ def _to_problem(row: dict[str, Any], file_name: str) -> Problem | _Refusal:
         return _Refusal(f"no_answer: expected text in one of {', '.join(ANSWER_COLUMNS)}")
     if problem_type and problem_type not in PROBLEM_TYPES:
         return _Refusal(f"unknown_problem_type: {problem_type!r}, expected {', '.join(PROBLEM_TYPES)}")
-    problem_id = content_key("problem", question, answer)
+    problem_type = problem_type or PROBLEM_TYPES[0]
+    problem_id = content_key("problem", question, answer, problem_type)
     return Problem(
         problem_id=problem_id,
         question=question,
         answer=answer,
         source=source or file_name,
         uuid=uuid,
-        problem_type=problem_type or PROBLEM_TYPES[0],
+        problem_type=problem_type,
         cluster_id=problem_id,
         split=TRAIN,
     )

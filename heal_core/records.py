@@ -42,7 +42,7 @@ class Band(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its reference answer. `problem_id` is a content key of both."""
+    """A question with its reference answer. `problem_id` is a content key of both and the type."""
 
     problem_id: str
     question: str

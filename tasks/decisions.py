@@ -10,6 +10,7 @@ import polars as pl
 
 from heal_core.bands import assign_band
 from heal_core.curriculum import STAGES, CapCandidate, Stage, build_stages, cap_candidates, stage_order
+from heal_core.equal_tokens import example_cap
 from heal_core.gates import AnswerConditionedText, check_text
 from heal_core.keys import content_key
 from heal_core.pure import PureCandidate, decide_drops
@@ -20,7 +21,6 @@ from heal_core.store.reads import (
     read_pass_rates,
     read_run_trajectories,
     read_scores,
-    read_stage,
     read_texts,
     read_tokens,
 )
@@ -101,10 +101,12 @@ def filter_pure(session: Session) -> dict[str, int]:
         for row in rows
         if row["reject_reason"] is None
     ]
-    dropped = decide_drops(candidates, config).dropped
+    decision = decide_drops(candidates, config)
+    # frozen with the run, so that a later candidate could be held against it
+    session.record_decisions("pure_threshold", [(session.run_id, "", "frozen", config.score, decision.threshold)])
     decisions: list[Decision] = []
     for row in rows:
-        reason = row["reject_reason"] or ("shortcut" if row["trajectory_id"] in dropped else None)
+        reason = row["reject_reason"] or ("shortcut" if row["trajectory_id"] in decision.dropped else None)
         decisions.append((row["trajectory_id"], row["problem_id"], _word(reason is None), reason, row[config.score]))
     session.record_decisions("pure", decisions)
     return dict(Counter(reason or "kept" for *_, reason, _value in decisions))
@@ -130,14 +132,14 @@ def build_curriculum(session: Session) -> tuple[Stage, Stage, Stage]:
 
 @decision_task("build equal-tokens baseline")
 def build_equal_tokens(session: Session) -> int:
-    """Return how many examples B2 has: verified plain rollouts, at most as many per problem as HEAL has."""
+    """Return how many examples B2 has: verified plain rollouts of training problems, capped as HEAL is."""
     curriculum = session.config.curriculum
     phases = [read_run_trajectories(session.store, session.run_id, phase) for phase in ("rollouts", "equal_tokens")]
     pool = pl.concat(phases).filter(pl.col("label") == str(VerdictLabel.CORRECT))
-    caps = Counter(row["problem_id"] for row in read_stage(session.store, session.run_id, "heal", "III"))
     kept: list[str] = []
-    for problem_id, most in sorted(caps.items()):
+    for problem_id, band in read_bands(session.store, session.run_id, "train").items():
         candidates = _candidates(session, pool.filter(pl.col("problem_id") == problem_id), None)
+        most = example_cap(Band(band), curriculum)
         kept += cap_candidates(candidates, curriculum.model_copy(update={"max_per_problem": most})).kept
     for stage in STAGES:
         record_stage(session, "equal_tokens", stage, stage_order(kept, stage, session.config.seed))

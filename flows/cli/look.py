@@ -40,7 +40,7 @@ def status(
         typer.echo(json.dumps(rows, default=str, indent=2))
     else:
         # what fits 80 columns; --json has the rest
-        _print_rows(rows, ["run_id", "state", "last_phase", "problems", "rollouts", "repairs", "last_event"])
+        _print_rows(rows, ["run_id", "state", "last_phase", "problems", "rollouts", "last_event"])
 
 
 def sql(

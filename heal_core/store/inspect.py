@@ -50,7 +50,7 @@ def run_overview(store: Connection) -> list[dict[str, Any]]:
         """
         SELECT s.run_id, CASE WHEN s.completed THEN 'completed' ELSE coalesce(s.last_event, 'opened') END AS state,
                s.last_phase, strftime(s.started_at, '%Y-%m-%d %H:%M') AS started,
-               strftime(s.last_event_at, '%Y-%m-%d %H:%M') AS last_event,
+               strftime(s.last_event_at, '%Y-%m-%d %H:%M:%S') AS last_event,
                (SELECT count(*) FROM run_problems p WHERE p.run_id = s.run_id) AS problems,
                (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'rollouts') AS rollouts,
                (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'repairs') AS repairs,

@@ -203,9 +203,23 @@ def read_closed_phases(store: Store, run_id: str) -> set[str]:
 
 
 def is_complete(store: Store, run_id: str) -> bool:
-    """Return whether a run came to its end."""
-    sql = "SELECT 1 AS one FROM run_events WHERE run_id = ? AND event = 'completed'"
-    return bool(store.rows(sql, [run_id]))
+    """Return whether a run came to its end and everything it uses is still there."""
+    completed = "SELECT 1 AS one FROM run_events WHERE run_id = ? AND event = 'completed'"
+    lost = (
+        "SELECT 1 AS one FROM run_rows r WHERE r.run_id = ? "
+        "AND r.row_id NOT IN (SELECT trajectory_id FROM trajectories) "
+        "AND r.row_id NOT IN (SELECT score_id FROM scores) "
+        "AND r.row_id NOT IN (SELECT checkpoint_id FROM checkpoints) LIMIT 1"
+    )
+    folders = store.rows(
+        "SELECT DISTINCT c.folder FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.run_id = ?",
+        [run_id],
+    )
+    return (
+        bool(store.rows(completed, [run_id]))
+        and not store.rows(lost, [run_id])
+        and all((store.workspace.root / row["folder"]).is_dir() for row in folders)
+    )
 
 
 def next_chunk_index(store: Store) -> int:

@@ -1,7 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heal_core.equal_tokens import count_used, plan_more
+from heal_core.curriculum import CurriculumConfig
+from heal_core.equal_tokens import count_used, example_cap, plan_more
+from heal_core.records import Band
 
 
 def test_the_sample_that_crosses_the_budget_is_included() -> None:
@@ -45,3 +48,9 @@ def test_planning_in_waves_spends_the_budget(drawn: list[int], budget: int, typi
     costs = [max(1, num) for num in used]
     assert sum(costs) >= budget
     assert sum(costs[:-1]) < budget or not costs
+
+
+@pytest.mark.parametrize(("band", "cap"), [(Band.EASY, 4), (Band.HARD, 8), (Band.EXTREMELY_HARD, 8)])
+def test_the_baseline_may_take_what_heal_may_whatever_heal_got(band: Band, cap: int) -> None:
+    # base rollouts, plus guided (hard) or repairs (extremely hard), each at most 4
+    assert example_cap(band, CurriculumConfig(max_per_problem=4)) == cap

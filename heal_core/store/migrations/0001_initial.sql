@@ -25,7 +25,7 @@ CREATE TABLE problems (
     chunk_index INTEGER NOT NULL
 );
 COMMENT ON TABLE problems IS 'One row per distinct problem ever loaded into this workspace.';
-COMMENT ON COLUMN problems.problem_id IS 'Content key of question and answer.';
+COMMENT ON COLUMN problems.problem_id IS 'Content key of question, answer and problem type.';
 COMMENT ON COLUMN problems.question IS 'The problem text as it stands in the prompt.';
 COMMENT ON COLUMN problems.answer IS 'The reference answer.';
 COMMENT ON COLUMN problems.source IS 'Where the problem came from.';
@@ -272,7 +272,7 @@ CREATE TABLE decisions (
 COMMENT ON TABLE decisions IS 'Set-level decisions of a run: bands, gates, PURE, cap.';
 COMMENT ON COLUMN decisions.decision_id IS 'Content key.';
 COMMENT ON COLUMN decisions.run_id IS 'The run.';
-COMMENT ON COLUMN decisions.phase IS 'band, path, hint_gate, gate, gate_base (base rollouts, counted only), pure or cap.';
+COMMENT ON COLUMN decisions.phase IS 'band, path, hint_gate, gate, gate_base (base rollouts, counted only), pure_threshold (of the run), pure or cap.';
 COMMENT ON COLUMN decisions.subject_id IS 'The problem or trajectory decided on.';
 COMMENT ON COLUMN decisions.problem_id IS 'Its problem.';
 COMMENT ON COLUMN decisions.decision IS 'A band, or kept or dropped.';

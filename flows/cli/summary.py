@@ -29,6 +29,7 @@ def print_summary(summary: dict[str, Any], workspace: str) -> None:
     _print_repairs(console, summary)
     console.print(_stages(summary))
     console.print(_evaluation(summary))
+    _print_contrast(console, summary)
     if cut := _truncated(summary):
         console.print(f"answers cut at max_tokens: {cut}")
     if not summary["powered"]:
@@ -119,6 +120,24 @@ def _evaluation(summary: dict[str, Any]) -> Table:
                 name, *cells, "" if gap is None else f"{100 * gap:.0f} %", style="bold" if arm == "heal" else None
             )
     return table
+
+
+def _print_contrast(console: Console, summary: dict[str, Any]) -> None:
+    """Print HEAL minus B2 with its interval, and how much of the ceiling plain sampling leaves."""
+    for band in ("all", "extremely_hard"):
+        if band in summary["contrast"]:
+            found = summary["contrast"][band]
+            console.print(
+                f"HEAL - B2, {BAND_NAMES.get(band, band)}: {100 * found['difference']:+.1f} points "
+                f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}] (95 %, {found['problems']} problems)",
+                highlight=False,
+            )
+    ceiling = summary["ceiling"]
+    console.print(
+        f"ceiling: {ceiling['unsolved']} of {ceiling['problems']} extremely hard training problems stay unsolved "
+        "by all plain samples",
+        highlight=False,
+    )
 
 
 def _percent(scores: dict[str, Any]) -> str:

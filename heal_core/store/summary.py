@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from heal_core.evaluation import gap_closed
 from heal_core.records import Band
+from heal_core.statistics import paired_bootstrap
 from heal_core.store.store import Store
 
 PHASES_OF_REPAIR = ("hints", "repairs", "guided")
@@ -35,6 +38,8 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         ),
         "stages": _stages(store, run_id),
         "evaluation": _evaluation(store, run_id),
+        "contrast": _contrast(store, run_id),
+        "ceiling": _ceiling(store, run_id),
         "tokens": store.rows(
             "SELECT phase, arm, num_samples, num_tokens::BIGINT AS num_tokens FROM token_spend "
             "WHERE run_id = ? ORDER BY ALL",
@@ -52,6 +57,46 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         "powered": _bands(store, run_id, "held_out")[Band.EXTREMELY_HARD] >= MIN_POWERED_PROBLEMS,
         "wall_seconds": round(wall_seconds, 1),
     }
+
+
+def _contrast(store: Store, run_id: str) -> dict[str, dict[str, float | int]]:
+    """Return HEAL minus B2 on the held-out problems, with a paired bootstrap's 95 % interval over problems.
+
+    By band, and over all; empty where an arm was not trained. Source: definition D12 (docs/method.md).
+    """
+    rows = store.rows(
+        "SELECT b.band, t.problem_id, avg((t.label = 'correct')::INT) FILTER (t.arm = 'heal') "
+        "- avg((t.label = 'correct')::INT) FILTER (t.arm = 'equal_tokens') AS difference "
+        "FROM run_trajectories t JOIN bands b ON b.run_id = t.run_id AND b.problem_id = t.problem_id "
+        "WHERE t.run_id = ? AND t.phase = 'evaluation' AND t.reason IS DISTINCT FROM 'unparsable_gold' "
+        "GROUP BY ALL HAVING difference IS NOT NULL ORDER BY ALL",
+        [run_id],
+    )
+    groups: dict[str, list[float]] = {"all": [row["difference"] for row in rows]}
+    for row in rows:
+        groups.setdefault(row["band"], []).append(row["difference"])
+    intervals = {
+        name: (paired_bootstrap(np.array([differences])), len(differences))
+        for name, differences in groups.items()
+        if differences
+    }
+    return {
+        name: {"difference": interval.mean, "low": interval.low, "high": interval.high, "problems": num}
+        for name, (interval, num) in intervals.items()
+    }
+
+
+def _ceiling(store: Store, run_id: str) -> dict[str, int]:
+    """Return how many extremely hard training problems B2's plain samples left unsolved, of how many."""
+    (row,) = store.rows(
+        "SELECT count(*) AS problems, count(*) FILTER (num_correct = 0) AS unsolved FROM ("
+        "SELECT b.problem_id, count(*) FILTER (t.label = 'correct') AS num_correct FROM bands b "
+        "JOIN run_trajectories t ON t.run_id = b.run_id AND t.problem_id = b.problem_id "
+        "WHERE b.run_id = ? AND b.split = 'train' AND b.band = 'extremely_hard' "
+        "AND t.phase IN ('rollouts', 'equal_tokens') GROUP BY b.problem_id)",
+        [run_id],
+    )
+    return row
 
 
 def _problems(store: Store, run_id: str) -> int:

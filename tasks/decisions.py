@@ -103,7 +103,7 @@ def filter_pure(session: Session) -> dict[str, int]:
     ]
     decision = decide_drops(candidates, config)
     # frozen with the run, so that a later candidate could be held against it
-    session.record_decisions("pure_threshold", [(session.run_id, "", "frozen", config.score, decision.threshold)])
+    session.record_decisions("pure_threshold", [("pooled", "", "frozen", config.score, decision.threshold)])
     decisions: list[Decision] = []
     for row in rows:
         reason = row["reject_reason"] or ("shortcut" if row["trajectory_id"] in decision.dropped else None)

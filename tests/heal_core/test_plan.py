@@ -66,10 +66,11 @@ def test_without_an_attempt_there_is_no_row_to_use() -> None:
 
 def test_what_is_sampled_identifies_a_slot_and_what_is_demanded_does_not(make_slot: MakeSlot) -> None:
     base = make_slot(kind=Kind.REPAIR, parent_id="t", hint_id="h", cut_tokens=3)
-    same = make_slot(
-        kind=Kind.REPAIR, parent_id="t", hint_id="h", cut_tokens=3, limit=7, prompt="other", prefix="x"
-    )  # fmt: skip
+    same = make_slot(kind=Kind.REPAIR, parent_id="t", hint_id="h", cut_tokens=3, limit=7, prefix="x")
     assert same.slot_id == base.slot_id
+    # another hint text, failed step or template is another prompt, and so another sample
+    other = make_slot(kind=Kind.REPAIR, parent_id="t", hint_id="h", cut_tokens=3, prompt="other")
+    assert other.slot_id != base.slot_id
     others = [
         make_slot(kind=Kind.HINT, parent_id="t", hint_id="h", cut_tokens=3),
         make_slot("p1", kind=Kind.REPAIR, parent_id="t", hint_id="h", cut_tokens=3),

@@ -1,0 +1,58 @@
+"""The lab as it is shipped: files are what the log says, texts are disjoint, answers are right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from deployments.lab import world
+
+LAB = Path(__file__).parents[2] / "deployments" / "lab"
+FILES = ("problems", "development", "fresh")
+
+
+def questions(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (LAB / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_weights_and_problems_are_those_of_the_training_log() -> None:
+    lines = (LAB / "digests.txt").read_text().splitlines()
+    digests = dict(reversed(line.split("  ")) for line in lines)
+    assert {"teacher/model.safetensors", "student/model.safetensors"} <= digests.keys()
+    for name, digest in digests.items():
+        assert hashlib.sha256((LAB / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_problem_files_share_no_problem() -> None:
+    seen = [row["problem"] for name in FILES for row in questions(name)]
+    assert len(seen) == len(set(seen)) == 400 + 300 + 400
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_reference_answer_is_the_true_solutions(name: str) -> None:
+    for row in questions(name):
+        chain = world.parse_question(row["problem"])
+        assert chain.question == row["problem"]
+        assert world.solve(chain, [world.TRUE_MEANING.get(word) for word, _ in chain.operations])[1] == int(
+            row["answer"]
+        )
+
+
+@pytest.mark.parametrize("mix", ["FIRST_MIX", "SECOND_MIX"])
+def test_training_skips_the_problems_of_the_files(mix: str) -> None:
+    from deployments.lab import train
+
+    for seed in range(40):
+        prompt, _ = train.draw_example(world.TEACHER_CORPUS, getattr(train, mix), random.Random(seed), set())
+        question = prompt[: prompt.index("What is the result?") + len("What is the result?")]
+        again, _ = train.draw_example(world.TEACHER_CORPUS, getattr(train, mix), random.Random(seed), {question})
+        assert not again.startswith(question)
+
+
+def test_a_hint_follows_the_words_of_the_solution() -> None:
+    assert world.short_hint("Mirror", "swap") == "Check the step Mirror: swap the digits of a number."
+    assert world.short_hint("Invert", "complement") == "Check the step Invert: take from 99 the number."

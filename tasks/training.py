@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from heal_core.engines.identity import identify_model
+from heal_core.engines.identity import identify_model, resolve_folder
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.prompts import student_prompt
 from heal_core.sft.launch import run_stage
@@ -71,8 +71,7 @@ def train_stage(session: Session, work: StageWork) -> str:
     spec = StageSpec(
         stage=work.stage,
         arm=work.arm,
-        model_name_or_path=str(work.parent.folder) if work.parent else student.model_name_or_path,
-        revision=None if work.parent else student.revision,
+        model_name_or_path=str(work.parent.folder if work.parent else resolve_folder(student)),
         trust_remote_code=student.trust_remote_code,
         examples_path=_write_examples(session, work),
         num_optimizer_steps=work.num_optimizer_steps,

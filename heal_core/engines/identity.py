@@ -16,7 +16,17 @@ from typing import Any
 from heal_core.engines.base import EngineConfig
 from heal_core.errors import ModelError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILES = ("config.json", "generation_config.json")
 

@@ -8,8 +8,10 @@ COMMENT ON VIEW latest_verdicts IS 'The newest verdict of each trajectory.';
 
 CREATE OR REPLACE VIEW run_trajectories AS
 SELECT r.run_id, r.phase, r.arm, r.cut, t.* EXCLUDE (part_name),
-       CASE WHEN v.label = 'correct' AND r.cut THEN 'wrong' ELSE v.label END AS label,
-       CASE WHEN v.label = 'correct' AND r.cut THEN 'truncated' ELSE v.reason END AS reason, v.extracted
+       -- a cut text is not correct, whatever its verdict; only the reference answer can make it ungradable
+       CASE WHEN r.cut AND v.label IS NOT NULL AND v.reason IS DISTINCT FROM 'unparsable_gold'
+            THEN 'wrong' ELSE v.label END AS label,
+       CASE WHEN r.cut AND v.label = 'correct' THEN 'truncated' ELSE v.reason END AS reason, v.extracted
 FROM run_rows r
 JOIN trajectories t ON t.trajectory_id = r.row_id
 LEFT JOIN latest_verdicts v USING (trajectory_id);

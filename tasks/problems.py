@@ -7,7 +7,7 @@ import subprocess
 from datetime import UTC, datetime
 
 from heal_core import __version__
-from heal_core.engines.identity import check_context, identify_model
+from heal_core.engines.identity import check_context, has_chat_template, identify_model
 from heal_core.errors import InputError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
@@ -33,6 +33,16 @@ def take_in_problems(session: Session) -> str:
     for model in (session.teacher, config.student):
         check_context(model, config.rollouts.sampling.max_tokens, "rollouts.sampling.max_tokens")
     check_context(session.teacher, config.hints.sampling.max_tokens, "hints.sampling.max_tokens")
+    for model in {
+        session.teacher.model_name_or_path: session.teacher,
+        config.student.model_name_or_path: config.student,
+    }.values():
+        if not has_chat_template(model):
+            logger.warning(
+                "%s has no chat template: it is prompted with plain text (Problem: ... Solution:). "
+                "For a chat model add its chat_template.jinja to the folder.",
+                model.model_name_or_path,
+            )
     loaded = load_problems(config.problems)
     for split in ("train", "held_out"):
         if not any(problem.split == split for problem in loaded.problems):

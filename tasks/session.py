@@ -130,7 +130,8 @@ class Session:
         yield
         made = {key: num for key, num in (self.made - before).items() if num}
         seconds = time.monotonic() - started
-        logger.info("%s: %.1f s, new: %s", name, seconds, made or "nothing")
+        words = ", ".join(f"{num} {key}" for key, num in made.items()) or "nothing"
+        logger.info("%s: done in %.1f s; newly sampled or trained: %s", name, seconds, words)
         self.record_event("phase", name, {"seconds": seconds, "made": made})
 
     def record_event(self, event: str, phase: str | None = None, detail: Mapping[str, Any] | None = None) -> None:

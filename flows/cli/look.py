@@ -83,7 +83,8 @@ def _print_rows(rows: list[dict[str, Any]], columns: list[str]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if row[column] is None else _cell(row[column]) for column in columns))
-    console = Console()
+    # a pipe or a file has no width to keep to, and a folded id cannot be copied
+    console = Console(width=None if sys.stdout.isatty() else 1000)
     console.print(table, markup=False)
     console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", style="dim")
 

@@ -37,7 +37,9 @@ def run(
     from flows.heal import heal, heal_phase
 
     if phase is not None:
-        heal_phase(config, phase)
+        made = heal_phase(config, phase)
+        if not any(made.values()):
+            Console().print(f"Nothing to do: phase {phase} had all that it needs.")
         return
     summary = heal(config)
     write_summary(Path(config.workspace) / "summary.json", summary)

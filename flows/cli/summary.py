@@ -37,7 +37,7 @@ def print_summary(summary: dict[str, Any], workspace: str) -> None:
             "A run of this size is not powered: differences of a few points are within its noise.", style="dim"
         )
     console.print(
-        f"newly made: {made['rollouts']} rollouts, {made['hints']} hints, {made['repairs']} repairs, "
+        f"newly made: {made['rollouts']} rollouts (B2's too), {made['hints']} hints, {made['repairs']} repairs, "
         f"{made['guided']} guided, {made['evaluation']} answers of students ({made['tokens']} tokens), "
         f"{made['optimizer_steps']} optimizer steps, in {summary['wall_seconds']:.0f} s"
     )

@@ -54,6 +54,15 @@ def identify_engine(config: EngineConfig) -> dict[str, str]:
     }
 
 
+def has_chat_template(config: EngineConfig) -> bool:
+    """Return whether a model's folder holds a chat template; without one prompts are plain text (D2)."""
+    folder = resolve_folder(config)
+    settings = folder / "tokenizer_config.json"
+    return any((folder / name).is_file() for name in TEMPLATE_FILES) or (
+        settings.is_file() and '"chat_template"' in settings.read_text(encoding="utf-8")
+    )
+
+
 def resolve_folder(config: EngineConfig) -> Path:
     """Return the local folder of a model; a hub id is fetched (or found in the local cache).
 

@@ -37,6 +37,8 @@ def run_query(store: Connection, query: str) -> tuple[list[str], list[tuple[Any,
         InputError: With DuckDB's own words, if it refuses the query.
     """
     try:
+        if not query.strip(" ;\n\t"):
+            raise InputError("the query is empty: expected one SQL statement, for instance SHOW TABLES.")
         cursor = store.execute(query)
         return [column[0] for column in cursor.description or []], cursor.fetchall()
     except duckdb.Error as error:
@@ -48,7 +50,9 @@ def run_overview(store: Connection) -> list[dict[str, Any]]:
     return _rows(
         store,
         """
-        SELECT s.run_id, CASE WHEN s.completed THEN 'completed' ELSE coalesce(s.last_event, 'opened') END AS state,
+        SELECT s.run_id,
+               CASE WHEN s.completed THEN 'completed' WHEN s.last_event = 'failed' THEN 'failed'
+                    ELSE 'unfinished' END AS state,
                s.last_phase, strftime(s.started_at, '%Y-%m-%d %H:%M') AS started,
                strftime(s.last_event_at, '%Y-%m-%d %H:%M:%S') AS last_event,
                (SELECT count(*) FROM run_problems p WHERE p.run_id = s.run_id) AS problems,

@@ -100,6 +100,12 @@ def test_a_query_that_is_refused_is_told_in_duckdbs_words(
         assert run_query(store, "SELECT count(*) FROM trajectories")[1] == [(4,)]
 
 
+@pytest.mark.parametrize("query", ["", " ;\n"])
+def test_an_empty_query_is_a_mistake(workspace: Workspace, repaired: dict[str, str], query: str) -> None:
+    with open_store(workspace.root) as store, pytest.raises(InputError, match="the query is empty"):
+        run_query(store, query)
+
+
 def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, table_row: TableRow) -> None:
     began = datetime(2026, 1, 1, tzinfo=UTC)
     events = {
@@ -131,8 +137,8 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
     with open_store(workspace.root) as connection:
         overview = run_overview(connection)
     assert [(row["run_id"], row["state"]) for row in overview] == [
-        ("opened", "opened"),
-        ("new", "started"),
+        ("opened", "unfinished"),
+        ("new", "unfinished"),
         ("old", "completed"),
     ]
     new = overview[1]

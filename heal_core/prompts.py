@@ -11,6 +11,18 @@ ANSWER_CUE = "\n\nThe final answer is \\boxed{"
 """What precedes a forced answer when its uncertainty U_k is measured (METHOD, PURE)."""
 
 
+def prompt_templates() -> list[str]:
+    """Return all templates with empty slots: what of this module is part of a run's identity."""
+    return [
+        INSTRUCTION,
+        ANSWER_CUE,
+        student_prompt(""),
+        hint_prompt("", "", "", ""),
+        hinted_prompt("", ""),
+        guided_prompt("", ""),
+    ]
+
+
 def student_prompt(question: str) -> str:
     """Return the prompt used for rollouts, SFT and evaluation. Source: definition D2."""
     return f"{question}\n\n{INSTRUCTION}"

@@ -11,6 +11,7 @@ from heal_core.engines.identity import check_context, has_chat_template, identif
 from heal_core.errors import InputError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
+from heal_core.prompts import prompt_templates
 from heal_core.records import Problem
 from heal_core.store.reads import next_chunk_index, read_known
 from heal_core.verify.grade import PROBLEM_TYPES, verifier_identity
@@ -53,7 +54,8 @@ def take_in_problems(session: Session) -> str:
     _store_problems(session, loaded.problems)
     digest = content_key(sorted([p.problem_id, p.split, p.cluster_id] for p in loaded.problems))
     verifiers = [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
-    session.run_id = content_key("run", STAGE_VERSIONS, config.identity(), models, verifiers, digest)[:12]
+    made_of = [STAGE_VERSIONS, prompt_templates(), config.identity(), models, verifiers, digest]
+    session.run_id = content_key("run", *made_of)[:12]
     _store_run(session, loaded, digest)
     train = sum(problem.split == "train" for problem in loaded.problems)
     logger.info(

@@ -27,7 +27,10 @@ COMPARED = {
     ),
     "profiles": "SELECT * FROM profiles ORDER BY profile_id",
     "scores": "SELECT * FROM scores ORDER BY score_id",
-    "decisions": "SELECT * EXCLUDE (decision_id, run_id) FROM decisions ORDER BY phase, subject_id",
+    "decisions": (
+        "SELECT nullif(subject_id, run_id) AS subject_id, * EXCLUDE (decision_id, run_id, subject_id) FROM decisions "
+        "ORDER BY ALL"
+    ),
     "examples": (
         "SELECT * EXCLUDE (stage_example_id, run_id) FROM stage_examples WHERE arm = 'heal' ORDER BY stage, position"
     ),

@@ -79,7 +79,9 @@ def sample_and_verify(
         used |= rows
         if verify:
             ids = [row_id for row_id, _ in rows.values()]
-            verdicts.append(verify_chunk.submit(session, VerifyWork(phase, chunk_index, ids, epoch)))
+            verdicts.append(
+                verify_chunk.submit(session, VerifyWork(phase, chunk_index, ids, session.config.verify, epoch))
+            )
     for future in verdicts:
         future.result()
     return used

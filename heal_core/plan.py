@@ -1,8 +1,9 @@
 """From a demand to what is missing.
 
 A demand is a set of slots, each with a limit on sampled tokens. The store knows the
-attempts made at each slot; what is left over has to be sampled. Used by the tasks, and
-by anything that shows what a run would do. What does not belong here: sampling, SQL.
+attempts made at each slot; what is left over has to be sampled. Verdicts are likewise
+demanded under a limit on time. Used by the tasks, and by anything that shows what a run
+would do. What does not belong here: sampling, grading, SQL.
 """
 
 from __future__ import annotations
@@ -97,7 +98,10 @@ def find_missing(slots: Sequence[Slot], attempts: Mapping[str, Sequence[Attempt]
 
 
 def choose_row(attempts: Sequence[Attempt], limit_tokens: int) -> UsedRow:
-    """Return which attempt a run uses: the finished one, else the longest.
+    """Return which attempt a run uses: one that ended within the limit, else the nearest to the limit.
+
+    Attempts that other runs add later, under higher limits, do not change the choice, so a
+    run that is resumed goes on with the rows that it began with.
 
     One with no fewer tokens than the limit counts as cut: the end of the turn takes a token too,
     so an attempt under that limit would have been.
@@ -105,8 +109,41 @@ def choose_row(attempts: Sequence[Attempt], limit_tokens: int) -> UsedRow:
     Raises:
         ValueError: If there is no attempt.
     """
-    best = max(
+    best = min(
         attempts,
-        key=lambda a: (a.finish_reason is FinishReason.STOP, a.num_tokens, -a.limit_tokens, a.row_id),
+        key=lambda a: (_is_cut(a, limit_tokens), not meets(a, limit_tokens), abs(a.limit_tokens - limit_tokens)),
     )
-    return UsedRow(best.row_id, best.finish_reason is FinishReason.LENGTH or best.num_tokens >= limit_tokens)
+    return UsedRow(best.row_id, _is_cut(best, limit_tokens))
+
+
+def _is_cut(attempt: Attempt, limit_tokens: int) -> bool:
+    return attempt.finish_reason is FinishReason.LENGTH or attempt.num_tokens >= limit_tokens
+
+
+GAVE_UP = frozenset({"timeout", "verifier_died"})
+"""Reasons of a verdict that another try, with more time, may not have."""
+
+
+@dataclass(frozen=True)
+class GradedAttempt:
+    """One stored verdict; `limit_seconds` is None where it was not noted (before schema 0002)."""
+
+    verdict_id: str
+    trajectory_id: str
+    verifier: tuple[str, str]
+    reason: str | None
+    limit_seconds: float | None
+
+
+def choose_verdict(verdicts: Sequence[GradedAttempt], limit_seconds: float) -> str | None:
+    """Return the id of the verdict that answers a demand; None when the text must be graded (again).
+
+    One that gave up answers only if it was given at least as much time. Of several that
+    answer, the one with the least time counts, so that later ones change no earlier run.
+
+    Args:
+        verdicts: Those of one verifier on one trajectory, in the order in which they were stored.
+        limit_seconds: The time limit of this run.
+    """
+    answering = [v for v in verdicts if v.reason not in GAVE_UP or (v.limit_seconds or 0) >= limit_seconds]
+    return min(answering, key=lambda v: v.limit_seconds or 0).verdict_id if answering else None

@@ -14,7 +14,7 @@ from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
 from heal_core.records import Problem
 from heal_core.store.reads import next_chunk_index, read_known
-from heal_core.verify.grade import PROBLEM_TYPES, verifier_identity
+from heal_core.verify.grade import verifier_identities
 from tasks.policy import decision_task
 from tasks.session import Session, logger
 
@@ -53,8 +53,15 @@ def take_in_problems(session: Session) -> str:
             )
     _store_problems(session, loaded.problems)
     digest = content_key(sorted([p.problem_id, p.split, p.cluster_id] for p in loaded.problems))
-    verifiers = [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
-    made_of = [STAGE_VERSIONS, prompt_templates(), config.identity(), models, verifiers, digest]
+    made_of = [
+        __version__,
+        STAGE_VERSIONS,
+        prompt_templates(),
+        config.identity(),
+        models,
+        verifier_identities(),
+        digest,
+    ]
     session.run_id = content_key("run", *made_of)[:12]
     _store_run(session, loaded, digest)
     train = sum(problem.split == "train" for problem in loaded.problems)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.fill import fill_slots
 from heal_core.keys import content_key
-from heal_core.plan import Slot
+from heal_core.plan import Slot, choose_verdict
 from heal_core.records import VerdictLabel
-from heal_core.store.reads import read_known, read_texts
-from heal_core.verify.grade import PROBLEM_TYPES, verifier_identity
+from heal_core.store.reads import read_texts, read_verdicts
+from heal_core.verify.config import VerifyConfig
+from heal_core.verify.grade import verifier_identities, verifier_identity
 from heal_core.verify.pool import GradeItem
 from tasks.policy import cached_task
 from tasks.session import Session
@@ -49,39 +51,32 @@ def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
 
 
 class VerifyWork:
-    """Rows of one chunk that need a verdict."""
+    """Rows of one chunk that need a verdict within a time limit."""
 
-    def __init__(self, phase: str, chunk_index: int, row_ids: Sequence[str], epoch: str) -> None:
+    def __init__(self, phase: str, chunk_index: int, row_ids: Sequence[str], config: VerifyConfig, epoch: str) -> None:
         self.row_ids = sorted(row_ids)
+        self.limit_seconds = config.timeout_seconds
         self.label = f"{phase} chunk {chunk_index}"
-        verifiers = [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
-        self.cache_key = content_key("verify", verifiers, self.row_ids, epoch)
-
-
-def verdict_key(item: GradeItem) -> str:
-    """Return the id of a text's verdict by the verifier of its problem type."""
-    return content_key("verdict", item.item_id, verifier_identity(item.problem_type))
+        self.cache_key = content_key("verify", verifier_identities(), self.limit_seconds, self.row_ids, epoch)
 
 
 @cached_task("verify")
 def verify_chunk(session: Session, work: VerifyWork) -> dict[str, int]:
     """Return how many verdicts were newly made, by label; grade what has none from this verifier."""
-    texts = read_texts(session.store, work.row_ids)
+    known = read_verdicts(session.store, work.row_ids, verifier_identities())
+    missing = [row_id for row_id in work.row_ids if choose_verdict(known[row_id], work.limit_seconds) is None]
     items = {
-        verdict_key(item): item
-        for item in (
-            GradeItem(row["trajectory_id"], row["response"], row["answer"], row["problem_type"]) for row in texts
-        )
+        row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], row["answer"], row["problem_type"])
+        for row in read_texts(session.store, missing)
     }
-    known = read_known(session.store, "verdicts", "verdict_id", list(items))
-    missing = {item.item_id: key for key, item in items.items() if key not in known}
     counts = {str(label): 0 for label in VerdictLabel}
     rows = []
-    for row_id, verdict in session.verifiers.grade_all([items[key] for key in missing.values()]):
+    for row_id, verdict in session.verifiers.grade_all(list(items.values())):
         counts[verdict.label] += 1
+        identity = verifier_identity(items[row_id].problem_type)
         rows.append(
             {
-                "verdict_id": missing[row_id],
+                "verdict_id": content_key("verdict", row_id, identity, work.limit_seconds),
                 "trajectory_id": row_id,
                 "label": str(verdict.label),
                 "extracted": verdict.extracted,
@@ -89,8 +84,11 @@ def verify_chunk(session: Session, work: VerifyWork) -> dict[str, int]:
                 "verifier": verdict.verifier,
                 "verifier_version": verdict.verifier_version,
                 "seconds": verdict.seconds,
+                "limit_seconds": work.limit_seconds,
+                "created_at": datetime.now(UTC),
             }
         )
     rows.sort(key=lambda row: str(row["verdict_id"]))
     session.store.append("verdicts", rows)
+    session.made["verdicts"] += len(rows)
     return counts

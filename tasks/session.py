@@ -22,10 +22,12 @@ from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
 from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import identify_model
 from heal_core.keys import content_key, recipe_key
+from heal_core.plan import choose_verdict
 from heal_core.records import Kind
-from heal_core.store.reads import is_complete, read_closed_phases, read_known
+from heal_core.store.reads import is_complete, read_closed_phases, read_known, read_verdicts
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
+from heal_core.verify.grade import verifier_identities
 from heal_core.verify.pool import VerifierPool
 
 logger = logging.getLogger("heal")
@@ -148,6 +150,8 @@ class Session:
 
     def close_phase(self, phase: str, arm: str, kind: Kind | str, used: Mapping[str, bool]) -> None:
         """Store which rows the run uses in a phase; `used` maps a row id to whether it counts as cut."""
+        limit_seconds = self.config.verify.timeout_seconds
+        verdicts = read_verdicts(self.store, list(used), verifier_identities())
         rows = [
             {
                 "run_row_id": content_key("run_row", self.run_id, phase, arm, row_id),
@@ -157,10 +161,11 @@ class Session:
                 "kind": str(kind),
                 "row_id": row_id,
                 "cut": cut,
+                "verdict_id": choose_verdict(verdicts.get(row_id, []), limit_seconds),
             }
             for row_id, cut in sorted(used.items())
         ]
-        self.store.append("run_rows", rows)
+        self.store.append_decided("run_rows", rows)
         self.store.publish(force=True)
 
     def record_decisions(self, phase: str, decisions: Sequence[tuple[str, str, str, str | None, float | None]]) -> None:
@@ -178,4 +183,4 @@ class Session:
             }
             for subject_id, problem_id, decision, reason, value in sorted(decisions, key=lambda d: d[0])
         ]
-        self.store.append("decisions", rows)
+        self.store.append_decided("decisions", rows)

@@ -6,10 +6,15 @@ the crash tests cut in.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from heal_core.errors import StoreError
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
 def sync_file(path: Path) -> None:
@@ -32,12 +37,22 @@ def write_atomically(final: Path, write: Callable[[Path], object]) -> None:
 
     A reader sees the old file or the new one, never a part of it. What a killed
     writer leaves ends in `.tmp` and is swept at the next start.
+
+    Raises:
+        StoreError: If the disk is full.
     """
     temporary = final.with_name(f"{final.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         write(temporary)
         sync_file(temporary)
         replace_file(temporary, final)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StoreError(
+            f"{_FULL[error.errno]}: {final} could not be written. What was stored before is safe; free some space "
+            "(`heal store size` shows what takes it) and run the same command again: it goes on from there."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from heal_core.errors import StoreError
-from heal_core.plan import Attempt, Slot
+from heal_core.plan import Attempt, GradedAttempt, Slot
 from heal_core.records import FinishReason, Step
 from heal_core.store.store import Store
 
@@ -44,13 +44,18 @@ def read_attempts(store: Store, slots: Sequence[Slot]) -> dict[str, list[Attempt
 
 
 def read_tokens(store: Store, trajectory_ids: Sequence[str]) -> dict[str, TokenRow]:
-    """Return trajectories with their token arrays, from the parts that hold them."""
+    """Return trajectories with their token arrays, from the parts that hold them.
+
+    Raises:
+        StoreError: If such a part is damaged.
+    """
     ids = sorted(set(trajectory_ids))
     if not ids:
         return {}
     parts = store.frame_for(
         ids, "SELECT DISTINCT part_name FROM trajectories SEMI JOIN wanted ON trajectory_id = id ORDER BY ALL"
     )
+    store.check_parts(parts["part_name"])
     folder = store.workspace.parts / "trajectories"
     files = [str(folder / f"{name}.parquet") for name in parts["part_name"]]
     frame = store.frame_for(
@@ -80,6 +85,22 @@ def read_known(store: Store, table: str, key: str, ids: Sequence[str]) -> set[st
     """Return which of the content keys `ids` the table already holds."""
     frame = store.frame_for(sorted(set(ids)), f"SELECT {key} FROM {table} SEMI JOIN wanted ON {key} = id")
     return set(frame[key])
+
+
+def read_verdicts(
+    store: Store, trajectory_ids: Sequence[str], verifiers: Sequence[tuple[str, str]]
+) -> dict[str, list[GradedAttempt]]:
+    """Return what the given verifiers (name, version) said of trajectories, in the order of storing."""
+    frame = store.frame_for(
+        sorted(set(trajectory_ids)),
+        "SELECT verdict_id, trajectory_id, verifier, verifier_version, reason, limit_seconds "
+        "FROM verdicts SEMI JOIN wanted ON trajectory_id = id ORDER BY verdicts.rowid",
+    )
+    verdicts: dict[str, list[GradedAttempt]] = defaultdict(list)
+    for verdict_id, trajectory_id, verifier, version, reason, limit in frame.iter_rows():
+        if (verifier, version) in verifiers:
+            verdicts[trajectory_id].append(GradedAttempt(verdict_id, trajectory_id, (verifier, version), reason, limit))
+    return verdicts
 
 
 def read_run_problems(store: Store, run_id: str, split: str | None = None) -> list[dict[str, Any]]:

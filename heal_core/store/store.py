@@ -2,38 +2,41 @@
 
 Rows are written as parts first (the durable truth) and then merged into the writer's
 DuckDB in one transaction with the ledger; what people query is a copy, published by
-rename, so that no reader can stop a writer. What does not belong here: which rows are
-wanted (`plan`), and the SQL of particular questions (`reads`).
+rename, so that no reader can stop a writer. What does not belong here: how a part is
+merged (`merge`), which rows are wanted (`plan`), and the SQL of questions (`reads`).
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from importlib import resources
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from heal_core.errors import StoreError
 from heal_core.store import durable
-from heal_core.store.parts import TOKEN_ARRAYS, Part, is_intact, list_parts, write_part
+from heal_core.store.database import newest_schema, open_database, table_schemas
+from heal_core.store.merge import merge_batch, merge_parts
+from heal_core.store.parts import TOKEN_ARRAYS, check_digest, list_parts, part_of, read_header, write_part
 from heal_core.store.workspace import Workspace
 
-STORAGE_VERSION = "v1.4.0"
-"""The oldest DuckDB that can open the files."""
+logger = logging.getLogger("heal")
 
 MIN_PUBLISH_SECONDS = 10.0
 MAX_PUBLISH_SHARE = 0.05
+PARTS_VARIABLE = "heal_parts"
+"""DuckDB variable that tells the view `tokens` another place of the trajectory parts than the writer's."""
+
+_CLOSE_FLOATS = 1e-9
 
 
 class Store:
@@ -44,14 +47,17 @@ class Store:
         self._lock = threading.RLock()
         self._published_at = 0.0
         self._publish_seconds = 0.0
+        self._publisher: threading.Timer | None = None
+        self._checked: set[str] = set()
         for folder in (workspace.root, workspace.writer_database.parent, *workspace.parts.iterdir()):
             durable.sweep_temporaries(folder)
-        self._connection = _connect(workspace.writer_database)
+        self._connection = open_database(workspace.writer_database)
         with ExitStack() as on_failure:
             on_failure.callback(self._connection.close)
-            _migrate(self._connection)
-            self._schemas = {table: _arrow_schema(self._connection, table) for table in _tables(self._connection)}
+            self._schemas = table_schemas(self._connection)
             self.merge()
+            self._adopt_verdicts()
+            self._sequence = self.rows("SELECT coalesce(max(sequence), 0) AS last FROM parts")[0]["last"]
             self._define_tokens_view()
             on_failure.pop_all()
 
@@ -66,6 +72,8 @@ class Store:
     def close(self) -> None:
         """Publish what is there and close the database."""
         with self._lock:
+            if self._publisher is not None:
+                self._publisher.cancel()
             try:
                 self.publish(force=True)
             finally:
@@ -87,19 +95,68 @@ class Store:
             StoreError: If a row has not the table's columns, or no value where one is needed;
                 nothing is stored then.
         """
-        if not rows:
-            return 0
-        part = write_part(self.workspace.parts, table, self._part_rows(table, rows))
+        table_rows = self._part_rows(table, rows)
         with self._lock:
-            num_new = self._merge_part(part)
+            table_rows = self._unknown(table, table_rows)
+            if not table_rows.num_rows:
+                return 0
+            self._sequence += 1
+            sequence = self._sequence
+        part = write_part(self.workspace.parts, table, table_rows, sequence, newest_schema())
+        with self._lock:
+            num_new = merge_batch(self._connection, self._schemas, {part: read_header(part)})
             self.publish()
         return num_new
+
+    def append_decided(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Store rows that follow from the whole set of a run; return how many were new.
+
+        A run that is resumed decides anew, and must come to what it decided before.
+
+        Raises:
+            StoreError: If it does not: then code was changed in between, and the run would be a mix.
+        """
+        if rows and (changed := self._changed(table, rows)):
+            key = self._schemas[table].names[0]
+            raise StoreError(
+                f"run {rows[0]['run_id']} had stored other {table} before ({len(changed)} differ, the first has the "
+                f"{key} {changed[0]}). The code that makes them was changed since. Raise its number in STAGE_VERSIONS "
+                "(heal_core/keys.py), which makes this a new run that reuses all samples, or go back to the old code."
+            )
+        return self.append(table, rows)
+
+    def _unknown(self, table: str, rows: pa.Table) -> pa.Table:
+        """Return the rows whose content key the table lacks."""
+        key = rows.column_names[0]
+        known = self.frame_for(rows[key].to_pylist(), f"SELECT {key} FROM {table} SEMI JOIN wanted ON {key} = id")
+        if known.is_empty():
+            return rows
+        return rows.filter(pc.invert(pc.is_in(rows[key], known.to_arrow()[key].combine_chunks())))
+
+    def _changed(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return the keys of rows that are stored with other values."""
+        key, *columns = self._schemas[table].names
+        floats = {field.name for field in self._schemas[table] if pa.types.is_floating(field.type)}
+        differs = " OR ".join(
+            f"(coalesce(abs(n.{c} - t.{c}) > {_CLOSE_FLOATS}, false) OR (n.{c} IS NULL) <> (t.{c} IS NULL))"
+            if c in floats
+            else f"n.{c} IS DISTINCT FROM t.{c}"
+            for c in columns
+        )
+        new = pa.Table.from_pylist(list(rows), schema=self._schemas[table])
+        with self._lock:
+            self._connection.register("decided", new)
+            try:
+                found = self.rows(f"SELECT n.{key} AS key FROM decided n JOIN {table} t USING ({key}) WHERE {differs}")
+            finally:
+                self._connection.unregister("decided")
+        return sorted(row["key"] for row in found)
 
     def merge(self) -> int:
         """Merge every part that the ledger lacks; return how many.
 
         Raises:
-            StoreError: If a part's bytes are not those its name promises, or a merged part is gone.
+            StoreError: If a part is damaged or of a newer HEAL, or a merged part is gone.
         """
         with self._lock:
             known = {row["part_name"] for row in self.rows("SELECT part_name FROM parts")}
@@ -107,18 +164,32 @@ class Store:
             if gone := sorted(known - {part.part_name for part in parts}):
                 raise StoreError(
                     f"{len(gone)} merged parts are gone from {self.workspace.parts}, the first is {gone[0]}. Restore "
-                    f"them from a backup, or delete {self.workspace.writer_database}: it is rebuilt without "
-                    "their rows, which are then made again."
+                    "them from a backup, or run `heal store rebuild`: the database is made anew without their rows, "
+                    "which are then made again by the runs that need them."
                 )
             fresh = [part for part in parts if part.part_name not in known]
-            for part in fresh:
-                if not is_intact(part):
-                    raise StoreError(
-                        f"part {part.path} is damaged: its bytes do not match its name. "
-                        "Restore it from a backup, or move it out of `parts/`: its rows are then made again."
-                    )
-                self._merge_part(part)
+            merge_parts(self._connection, self._schemas, fresh)
             return len(fresh)
+
+    def _adopt_verdicts(self) -> None:
+        """Give the rows of runs from before schema 0002 the verdict that counted then: the newest of that time."""
+        self._connection.execute(
+            "UPDATE run_rows SET verdict_id = v.verdict_id FROM ("
+            "SELECT trajectory_id, last(verdict_id ORDER BY rowid) AS verdict_id FROM verdicts "
+            "WHERE created_at IS NULL GROUP BY trajectory_id) v "
+            "WHERE run_rows.verdict_id IS NULL AND run_rows.row_id = v.trajectory_id"
+        )
+
+    def check_parts(self, part_names: Iterable[str]) -> None:
+        """Compare the bytes of trajectory parts with their names, each once in this object's life.
+
+        Raises:
+            StoreError: If one is damaged.
+        """
+        folder = self.workspace.parts / "trajectories"
+        for name in sorted(set(part_names) - self._checked):
+            check_digest(part_of(folder / f"{name}.parquet"))
+            self._checked.add(name)
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
         """Return the result of a query as dictionaries."""
@@ -144,15 +215,20 @@ class Store:
                 self._connection.unregister("wanted")
 
     def publish(self, force: bool = False) -> bool:
-        """Make the rows visible to readers; return whether it was done.
+        """Make the rows visible to readers; return whether it was done now.
 
-        Without `force` it is done at most every 10 s and so that it takes at most 5 %
-        of the time.
+        Without `force` it is done at most every 10 s and so that it takes at most 5 % of the
+        time; what was put off is published by itself when that time has come.
         """
         with self._lock:
-            waited = time.monotonic() - self._published_at
-            if not force and waited < max(MIN_PUBLISH_SECONDS, self._publish_seconds / MAX_PUBLISH_SHARE):
+            interval = max(MIN_PUBLISH_SECONDS, self._publish_seconds / MAX_PUBLISH_SHARE)
+            wait = self._published_at + interval - time.monotonic()
+            if not force and self._published_at and wait > 0:
+                self._publish_later(wait)
                 return False
+            if self._publisher is not None:
+                self._publisher.cancel()
+                self._publisher = None
             started = time.monotonic()
             self._define_tokens_view()
             self._connection.execute("CHECKPOINT")
@@ -163,6 +239,23 @@ class Store:
             self._published_at = time.monotonic()
             self._publish_seconds = self._published_at - started
             return True
+
+    def _publish_later(self, seconds: float) -> None:
+        if self._publisher is None:
+            self._publisher = threading.Timer(seconds, self._publish_due)
+            self._publisher.daemon = True
+            self._publisher.start()
+
+    def _publish_due(self) -> None:
+        with self._lock:
+            if self._publisher is not threading.current_thread():
+                return  # published or closed meanwhile
+            self._publisher = None
+            try:
+                self.publish(force=True)
+            except (StoreError, duckdb.Error) as error:
+                # the rows are durable, and the next append meets the same fault in the run's own thread
+                logger.warning("readers still see the store of before: %s", error)
 
     def _part_schema(self, table: str) -> pa.Schema:
         if table not in self._schemas:
@@ -192,53 +285,18 @@ class Store:
             unique.setdefault(row[key], row)
         return pa.Table.from_pylist(list(unique.values()), schema=schema)
 
-    def _merge_part(self, part: Part) -> int:
-        """Insert a part's unknown rows and its ledger row in one transaction.
-
-        Raises:
-            StoreError: If the table is unknown or the database refuses the rows.
-        """
-        if part.table_name not in self._schemas:
-            raise StoreError(f"part {part.path} is for a table that this HEAL does not know. Upgrade HEAL.")
-        key = self._schemas[part.table_name].names[0]
-        columns = ", ".join(n for n in self._schemas[part.table_name].names if n != "part_name")
-        extra = ", ? AS part_name" if part.table_name == "trajectories" else ""
-        parameters = [part.part_name] if extra else []
-        num_bytes = part.path.stat().st_size
-        connection = self._connection
-        connection.execute("BEGIN")
-        try:
-            if connection.execute("SELECT 1 FROM parts WHERE part_name = ?", [part.part_name]).fetchone():
-                connection.execute("ROLLBACK")
-                return 0
-            inserted = connection.execute(
-                f"INSERT INTO {part.table_name} BY NAME SELECT {columns}{extra} "
-                f"FROM read_parquet(?) ANTI JOIN {part.table_name} USING ({key})",
-                [*parameters, str(part.path)],
-            ).fetchone()
-            connection.execute(
-                "INSERT INTO parts SELECT ?, ?, num_rows, ?, ? FROM parquet_file_metadata(?)",
-                [part.part_name, part.table_name, num_bytes, datetime.now(UTC), str(part.path)],
-            )
-            connection.execute("COMMIT")
-        except duckdb.Error as error:
-            connection.execute("ROLLBACK")
-            raise StoreError(
-                f"part {part.path} cannot be merged: {error}. Free the disk if it is full; "
-                "else move the part out of `parts/`: its rows are then made again."
-            ) from error
-        return int(inserted[0]) if inserted else 0
-
     def _define_tokens_view(self) -> None:
         """Point the view `tokens` at the trajectory parts; without any it has no rows.
 
-        Two parts may hold the same row; only the one that was merged first counts.
+        Two parts may hold the same row; only the one that was merged first counts. A reader of
+        a copy that was moved says with a variable where the parts are now.
         """
         folder = self.workspace.parts / "trajectories"
         if any(folder.glob("*.parquet")):
             pattern = str(folder / "*.parquet").replace("'", "''")
+            files = f"coalesce(getvariable('{PARTS_VARIABLE}'), '{pattern}')"
             source = (
-                f"trajectories t JOIN read_parquet('{pattern}', filename = true) p USING (trajectory_id) "
+                f"trajectories t JOIN read_parquet({files}, filename = true) p USING (trajectory_id) "
                 "WHERE parse_filename(p.filename, true) = t.part_name"
             )
         else:
@@ -264,66 +322,6 @@ def open_reader(workspace: Workspace) -> duckdb.DuckDBPyConnection:
             f"no store at {workspace.database}. Run `heal run CONFIG.yaml` first, or point --workspace "
             "at the folder that holds heal.duckdb."
         )
-    return duckdb.connect(str(workspace.database), read_only=True)
-
-
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    try:
-        return duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE_VERSION})
-    except duckdb.Error as error:
-        raise StoreError(
-            f"{path} cannot be opened: {error}. The parts are the truth: move the file away and run again, "
-            "and it is rebuilt from them."
-        ) from error
-
-
-def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Apply the named migrations that are new, each in a transaction, then define the views.
-
-    Raises:
-        StoreError: If a newer HEAL has written the database.
-    """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (name VARCHAR, applied_at TIMESTAMPTZ); "
-        "CREATE TABLE IF NOT EXISTS meta (key VARCHAR, value VARCHAR); "
-        "COMMENT ON TABLE migrations IS 'The changes of the schema that this database has seen.'; "
-        "COMMENT ON COLUMN migrations.name IS 'File name of the migration, without .sql.'; "
-        "COMMENT ON COLUMN migrations.applied_at IS 'When it was applied.'; "
-        "COMMENT ON TABLE meta IS 'Facts about this database file.'; "
-        "COMMENT ON COLUMN meta.key IS 'store_epoch: names this file; a rebuilt one has another.'; "
-        "COMMENT ON COLUMN meta.value IS 'Its value.'"
-    )
-    applied = {row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()}
-    scripts = {
-        script.name.removesuffix(".sql"): script
-        for script in (resources.files("heal_core.store") / "migrations").iterdir()
-        if script.name.endswith(".sql")
-    }
-    if unknown := sorted(applied - scripts.keys()):
-        raise StoreError(
-            f"the workspace was written by a newer HEAL (migrations {', '.join(unknown)} are unknown here). "
-            "Upgrade HEAL, or use another workspace."
-        )
-    for name in sorted(scripts.keys() - applied):
-        connection.execute("BEGIN")
-        connection.execute(scripts[name].read_text())
-        connection.execute("INSERT INTO migrations VALUES (?, ?)", [name, datetime.now(UTC)])
-        connection.execute("COMMIT")
-    if not connection.execute("SELECT 1 FROM meta WHERE key = 'store_epoch'").fetchone():
-        connection.execute("INSERT INTO meta VALUES ('store_epoch', ?)", [uuid.uuid4().hex])
-    connection.execute((resources.files("heal_core.store") / "views.sql").read_text())
-
-
-def _tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    own = {"migrations", "meta", "parts"}
-    names = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-    return [name for (name,) in names if name not in own]
-
-
-def _arrow_schema(connection: duckdb.DuckDBPyConnection, table: str) -> pa.Schema:
-    """Return a table's columns as parts hold them: JSON is text there. Only nullable ones may be empty."""
-    described = connection.execute(f"DESCRIBE {table}").fetchall()
-    columns = ", ".join(f"{name}::VARCHAR AS {name}" if kind == "JSON" else str(name) for name, kind, *_ in described)
-    schema = connection.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table().schema
-    needed = {name for name, _, null, *_ in described if null == "NO"}
-    return pa.schema([field.with_nullable(field.name not in needed) for field in schema])
+    reader = duckdb.connect(str(workspace.database), read_only=True)
+    reader.execute(f"SET VARIABLE {PARTS_VARIABLE} = ?", [str(workspace.parts / "trajectories" / "*.parquet")])
+    return reader

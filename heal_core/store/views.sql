@@ -14,8 +14,8 @@ SELECT r.run_id, r.phase, r.arm, r.cut, t.* EXCLUDE (part_name),
        CASE WHEN r.cut AND v.label = 'correct' THEN 'truncated' ELSE v.reason END AS reason, v.extracted
 FROM run_rows r
 JOIN trajectories t ON t.trajectory_id = r.row_id
-LEFT JOIN latest_verdicts v USING (trajectory_id);
-COMMENT ON VIEW run_trajectories IS 'The trajectories a run uses, with their verdicts in it.';
+LEFT JOIN verdicts v USING (verdict_id);
+COMMENT ON VIEW run_trajectories IS 'The trajectories a run uses, with the verdicts it rests on.';
 
 CREATE OR REPLACE VIEW pass_rates AS
 SELECT p.run_id, p.problem_id, p.split,

@@ -106,6 +106,11 @@ def verifier_identity(problem_type: str) -> tuple[str, str]:
     return problem_type, stage
 
 
+def verifier_identities() -> list[tuple[str, str]]:
+    """Return name and version of every verifier of this installation."""
+    return [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
+
+
 @dataclass(frozen=True)
 class Number:
     """A plain number as written; `is_exact` unless its decimals may be rounded."""

@@ -157,7 +157,8 @@ def table_row() -> Callable[..., Row]:
         "recipes": {"recipe_id": "recipe", "kind": "rollout", "model_name_or_path": "teacher", "settings": "{}"},
         "verdicts": {
             "verdict_id": "v0", "trajectory_id": "t0", "label": "correct", "extracted": "2", "reason": None,
-            "verifier": "math", "verifier_version": "1", "seconds": 0.1,
+            "verifier": "math", "verifier_version": "1", "seconds": 0.1, "limit_seconds": 5.0,
+            "created_at": datetime(2026, 1, 1, tzinfo=UTC),
         },
         "runs": {
             "run_id": "run", "config": "{}", "problems_digest": "d", "seed": 0, "heal_version": "0",
@@ -172,7 +173,7 @@ def table_row() -> Callable[..., Row]:
         },
         "run_rows": {
             "run_row_id": "rr0", "run_id": "run", "phase": "rollouts", "arm": "", "kind": "rollout",
-            "row_id": "t0", "cut": False,
+            "row_id": "t0", "cut": False, "verdict_id": None,
         },
         "decisions": {
             "decision_id": "d0", "run_id": "run", "phase": "gate", "subject_id": "t0", "problem_id": "p0",

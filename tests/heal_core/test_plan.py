@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heal_core.plan import Attempt, Slot, UsedRow, choose_row, find_missing, meets
+from heal_core.plan import Attempt, GradedAttempt, Slot, UsedRow, choose_row, choose_verdict, find_missing, meets
 from heal_core.records import FinishReason, Kind
 
 MakeSlot = Callable[..., Slot]
@@ -48,7 +48,7 @@ def test_a_lowered_limit_needs_nothing_and_cuts_what_is_longer() -> None:
         assert choose_row([one], 5) == UsedRow("s@10", cut)
 
 
-def test_the_finished_attempt_is_used_else_the_longest() -> None:
+def test_the_finished_attempt_is_used_else_the_nearest_to_the_limit() -> None:
     cut_short, cut_long, finished = attempt(10, 10), attempt(40, 40), attempt(60, 80)
     for order in permutations([cut_short, cut_long, finished]):
         assert choose_row(order, 100) == UsedRow("s@80", cut=False)
@@ -57,6 +57,34 @@ def test_the_finished_attempt_is_used_else_the_longest() -> None:
         assert choose_row(order, 60) == UsedRow("s@80", cut=True)
     for order in permutations([cut_short, cut_long]):
         assert choose_row(order, 40) == UsedRow("s@40", cut=True)
+
+
+def test_an_attempt_of_another_run_under_a_higher_limit_does_not_change_what_a_run_uses() -> None:
+    # a run was killed, another one sampled longer, and the first went on: it once took the longer row as well
+    own = attempt(40, limit=40)
+    for later in (attempt(55, limit=80), attempt(80, limit=80)):
+        assert choose_row([own, later], 40) == choose_row([own], 40) == UsedRow("s@40", cut=True)
+
+
+def verdict(name: str, reason: str | None, limit: float | None) -> GradedAttempt:
+    return GradedAttempt(name, "t", ("math", "1"), reason, limit)
+
+
+def test_a_verdict_that_gave_up_is_made_again_only_under_a_higher_limit() -> None:
+    gave_up, wrong = verdict("a", "timeout", 5.0), verdict("b", "different", 20.0)
+    assert choose_verdict([], 5.0) is None
+    assert choose_verdict([gave_up], 5.0) == choose_verdict([gave_up], 4.0) == "a"
+    assert choose_verdict([gave_up], 5.1) is None
+    assert choose_verdict([verdict("c", "verifier_died", 5.0)], 20.0) is None
+    # what another run found with more time is used by those that allow as much, and changes no run that does not
+    assert choose_verdict([gave_up, wrong], 20.0) == "b"
+    assert choose_verdict([gave_up, wrong], 5.0) == "a"
+    assert choose_verdict([wrong], 5.0) == "b"
+
+
+def test_of_verdicts_from_before_limits_were_noted_only_those_that_gave_up_are_made_again() -> None:
+    assert choose_verdict([verdict("a", "timeout", None)], 5.0) is None
+    assert choose_verdict([verdict("b", None, None)], 5.0) == "b"
 
 
 def test_without_an_attempt_there_is_no_row_to_use() -> None:

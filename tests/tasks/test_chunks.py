@@ -96,7 +96,7 @@ def test_sampling_more_makes_only_the_rest(
 
 
 def test_verifying_skips_what_has_a_verdict(session: Session, row_ids: list[str]) -> None:
-    work = VerifyWork("rollouts", 0, row_ids, session.store.epoch)
+    work = VerifyWork("rollouts", 0, row_ids, session.config.verify, session.store.epoch)
     assert sum(verify_chunk.fn(session, work).values()) == 4
     session.verifiers.close()
     assert sum(verify_chunk.fn(session, work).values()) == 0

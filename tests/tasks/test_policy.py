@@ -9,6 +9,7 @@ from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.errors import EngineStalledError, InputError, ModelError, TransientError
 from heal_core.plan import Slot
 from heal_core.records import Kind
+from heal_core.verify.config import VerifyConfig
 from tasks.policy import MAX_RETRIES, cached_task, decision_task
 from tasks.samples import SampleWork, VerifyWork
 
@@ -75,7 +76,9 @@ def test_a_sampling_key_changes_with_number_limit_phase_and_store() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_a_verifying_key_changes_with_rows_and_store() -> None:
-    keys = [VerifyWork("rollouts", 0, ids, epoch).cache_key for ids in (["a"], ["a", "b"]) for epoch in "ef"]
+def test_a_verifying_key_changes_with_rows_time_limit_and_store() -> None:
+    keys = [
+        VerifyWork("rollouts", 0, ids, VerifyConfig(), epoch).cache_key for ids in (["a"], ["a", "b"]) for epoch in "ef"
+    ]
     assert len(set(keys)) == 4
-    assert VerifyWork("rollouts", 0, ["b", "a"], "e").cache_key == VerifyWork("rollouts", 0, ["a", "b"], "e").cache_key
+    assert len({VerifyWork("rollouts", 0, ids, VerifyConfig(), "e").cache_key for ids in (["b", "a"], ["a", "b"])}) == 1

@@ -18,8 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from heal_core.store import durable, parts
-from heal_core.store import store as store_module
+from heal_core.store import database, durable, parts
 from heal_core.store.store import Store, open_reader
 from heal_core.store.workspace import Workspace
 
@@ -45,7 +44,7 @@ class Steps:
     def install(self) -> None:
         """Put a step before each sync, rename, commit and checkpoint, after the last two, and halfway a write."""
         sync, replace, write = durable.sync_file, durable.replace_file, durable.write_atomically
-        connect = store_module._connect
+        connect = database.connect
 
         def write_atomically(final: Path, fill: Callable[[Path], object]) -> None:
             write(final, lambda temporary: (fill(temporary), self._halve(temporary)))
@@ -53,7 +52,7 @@ class Steps:
         durable.sync_file = lambda path: (self.take(), sync(path))[1]
         durable.replace_file = lambda temporary, final: (self.take(), replace(temporary, final))[1]
         durable.write_atomically = write_atomically
-        store_module._connect = lambda path: Connection(connect(path), self)
+        database.connect = lambda path: Connection(connect(path), self)
 
     def _halve(self, file: Path) -> None:
         if self.is_next_fatal():
@@ -112,7 +111,7 @@ def trajectory(name: str) -> dict[str, Any]:
 def verdict(name: str) -> dict[str, Any]:
     return {
         "verdict_id": f"v{name}", "trajectory_id": f"t{name}", "label": "correct", "extracted": "1", "reason": None,
-        "verifier": "math", "verifier_version": "1", "seconds": 0.1,
+        "verifier": "math", "verifier_version": "1", "seconds": 0.1, "limit_seconds": 5.0, "created_at": None,
     }  # fmt: skip
 
 

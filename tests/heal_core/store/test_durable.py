@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from heal_core.errors import StoreError
 from heal_core.store import durable
 
 
@@ -30,7 +31,7 @@ def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable, step, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match=r"the disk is full: .*file could not be written.*free some space"):
         durable.write_atomically(final, lambda temporary: temporary.write_text("new"))
     assert final.read_text() == "old"
     assert list(tmp_path.iterdir()) == [final]

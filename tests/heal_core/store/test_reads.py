@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from heal_core.errors import StoreError
-from heal_core.plan import Attempt, Slot
+from heal_core.plan import Attempt, GradedAttempt, Slot
 from heal_core.records import FinishReason, Kind, Step
+from heal_core.store.parts import list_parts
 from heal_core.store.reads import (
     is_complete,
     next_chunk_index,
@@ -21,6 +22,7 @@ from heal_core.store.reads import (
     read_run_trajectories,
     read_texts,
     read_tokens,
+    read_verdicts,
     steps_of,
 )
 from heal_core.store.store import Store
@@ -56,16 +58,19 @@ class RunMaker:
         """Store a trajectory, that the run uses it in `phase`, and its verdict; return its id."""
         (row,) = self.make_rows([slot], **{slot.problem_id: length})
         self.store.append("trajectories", [row])
-        used = self.table_row(
-            "run_rows", run_row_id=self._fresh(), phase=phase, row_id=slot.row_id, kind=str(slot.kind), cut=cut
-        )
-        self.store.append("run_rows", [used])
+        verdict_id = None
         if label is not None:
+            verdict_id = self._fresh()
             reason = None if label == "correct" else "different"
             verdict = self.table_row(
-                "verdicts", verdict_id=self._fresh(), trajectory_id=slot.row_id, label=label, reason=reason
+                "verdicts", verdict_id=verdict_id, trajectory_id=slot.row_id, label=label, reason=reason
             )
             self.store.append("verdicts", [verdict])
+        used = self.table_row(
+            "run_rows", run_row_id=self._fresh(), phase=phase, row_id=slot.row_id, kind=str(slot.kind), cut=cut,
+            verdict_id=verdict_id,
+        )  # fmt: skip
+        self.store.append("run_rows", [used])
         return slot.row_id
 
     def decide(self, phase: str, subject: str, decision: str, reason: str | None = None, **changes: Any) -> None:
@@ -174,14 +179,46 @@ def test_pass_rates_count_what_was_graded(store: Store, run: RunMaker, make_slot
     assert read_bands(store, "run", "held_out") == {}
 
 
-def test_a_better_verifiers_verdict_replaces_the_older(
+def test_a_run_keeps_the_verdict_it_rests_on_when_a_newer_one_comes(
     store: Store, run: RunMaker, make_slot: MakeSlot, table_row: TableRow
 ) -> None:
+    # a later verifier once changed the tables of runs that were long complete
     run.add_problem("p0")
     row_id = run.use(make_slot(), "rollouts", "wrong")
     store.append("verdicts", [table_row("verdicts", verdict_id="new", trajectory_id=row_id, verifier_version="2")])
     (row,) = read_run_trajectories(store, "run", "rollouts").to_dicts()
-    assert row["label"] == "correct"
+    assert row["label"] == "wrong"
+    assert store.rows("SELECT label FROM latest_verdicts") == [{"label": "correct"}]
+
+
+def test_verdicts_are_told_by_trajectory_for_the_verifiers_that_are_asked_for(
+    store: Store, table_row: TableRow
+) -> None:
+    for name, changes in {
+        "first": {},
+        "longer": {"limit_seconds": 20.0, "reason": "timeout"},
+        "newer": {"verifier_version": "2"},
+        "other": {"trajectory_id": "t1"},
+    }.items():
+        store.append("verdicts", [table_row("verdicts", verdict_id=name, **changes)])
+    told = read_verdicts(store, ["t0"], [("math", "1")])
+    assert told == {
+        "t0": [
+            GradedAttempt("first", "t0", ("math", "1"), None, 5.0),
+            GradedAttempt("longer", "t0", ("math", "1"), "timeout", 20.0),
+        ]
+    }
+    assert [v.verdict_id for v in read_verdicts(store, ["t0"], [("math", "1"), ("math", "2")])["t0"]][2:] == ["newer"]
+
+
+def test_token_arrays_are_not_read_from_a_damaged_part(store: Store, make_slot: MakeSlot, make_rows: MakeRows) -> None:
+    store.append("trajectories", make_rows([make_slot()]))
+    (part,) = list_parts(store.workspace.parts)
+    data = bytearray(part.path.read_bytes())
+    data[len(data) // 3] ^= 1
+    part.path.write_bytes(data)
+    with pytest.raises(StoreError, match=f"{part.path} is damaged.*Restore it from a backup"):
+        read_tokens(store, [make_slot().row_id])
 
 
 def test_trajectories_are_those_of_the_run_the_phase_and_the_arm(

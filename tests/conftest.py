@@ -1,0 +1,128 @@
+"""The command `heal` as a user starts it, and one finished run on the lab that tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from heal_core.store.inspect import open_store, run_query
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HEAL_"))},
+    "OMP_NUM_THREADS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+REDUCED = {
+    "chunk_problems": 8,
+    "problems.limit": 36,
+    "problems.held_out_fraction": 0.35,
+    "rollouts.num_generations": 8,
+    "repair.max_paths": 2,
+    "repair.num_generations": 4,
+    "guided.num_generations": 2,
+    "curriculum.epochs": [1, 1, 1],
+    "evaluation.num_generations": 2,
+}
+"""What makes the demo small: seconds of sampling, yet problems of every band, and repairs that are kept."""
+
+
+@dataclass(frozen=True)
+class Heal:
+    """Starts `heal` from the repository's root, in the interpreter that runs the tests."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Return the finished command with its output."""
+        return subprocess.run(
+            self._command(arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
+        )
+
+    def start(self, log: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """Return the running command, in a process group of its own; its output goes to `log`."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                self._command(arguments),
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def config(self, workspace: Path, **settings: Any) -> Path:
+        """Return the file of the reduced demo's settings; `a__b=c` sets `a.b`."""
+        tree = yaml.safe_load((ROOT / "deployments/lab/demo.yaml").read_text())
+        changes = {**REDUCED, **{name.replace("__", "."): value for name, value in settings.items()}}
+        for name, value in {"workspace": str(workspace), **changes}.items():
+            *parents, last = name.split(".")
+            group = tree
+            for parent in parents:
+                group = group.setdefault(parent, {})
+            group[last] = value
+        path = self.folder / f"{workspace.name}.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    @staticmethod
+    def _command(arguments: tuple[str | Path, ...]) -> list[str]:
+        return [sys.executable, "-m", "flows.cli.main", *map(str, arguments)]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A workspace in which `heal run CONFIG` came to its end."""
+
+    heal: Heal
+    config: Path
+    workspace: Path
+    summary: dict[str, Any]
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Return the rows of a query on the published store."""
+        with open_store(self.workspace) as store:
+            columns, rows = run_query(store, query)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def one(self, query: str) -> Any:
+        """Return the only value of a query."""
+        (row,) = self.rows(query)
+        (value,) = row.values()
+        return value
+
+
+@pytest.fixture
+def heal(tmp_path: Path) -> Heal:
+    return Heal(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """The whole method on the reduced lab, run once for all tests; they must leave it as it is."""
+    folder = tmp_path_factory.mktemp("lab")
+    heal, workspace = Heal(folder), folder / "workspace"
+    config = heal.config(workspace)
+    done = heal("run", config, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return open_run(heal, config, workspace)
+
+
+def open_run(heal: Heal, config: Path, workspace: Path) -> FinishedRun:
+    return FinishedRun(heal, config, workspace, json.loads((workspace / "summary.json").read_text()))
+
+
+@pytest.fixture(scope="session", name="open_run")
+def open_run_fixture() -> Callable[[Heal, Path, Path], FinishedRun]:
+    """Return a function that reads what another run has left."""
+    return open_run

@@ -40,7 +40,7 @@ def status(
         typer.echo(json.dumps(rows, default=str, indent=2))
     else:
         # what fits 80 columns; --json has the rest
-        _print_rows(rows, ["run_id", "state", "last_phase", "problems", "rollouts", "last_event"])
+        print_rows(rows, ["run_id", "state", "last_phase", "problems", "rollouts", "last_event"])
 
 
 def sql(
@@ -62,7 +62,7 @@ def sql(
         writer.writerow(columns)
         writer.writerows(rows)
     else:
-        _print_rows([dict(zip(columns, row, strict=True)) for row in rows], columns)
+        print_rows([dict(zip(columns, row, strict=True)) for row in rows], columns)
 
 
 def show(
@@ -77,7 +77,7 @@ def show(
         print_trajectory(Console(), find_trajectory(store, trajectory_id))
 
 
-def _print_rows(rows: list[dict[str, Any]], columns: list[str]) -> None:
+def print_rows(rows: list[dict[str, Any]], columns: list[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import look, run
+from flows.cli import look, run, store
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
 USER_MISTAKES = (ConfigError, InputError, ModelError, StoreError)
@@ -29,6 +29,7 @@ app.command("run")(run.run)
 app.command("status")(look.status)
 app.command("sql")(look.sql)
 app.command("show")(look.show)
+app.add_typer(store.app)
 
 
 class _Interruption:

@@ -25,7 +25,7 @@ STORAGE_VERSION = "v1.4.0"
 """The oldest DuckDB that can open the files."""
 
 _DAMAGE = ("not a valid DuckDB database", "checksum", "orrupt", "nable to read", "ould not read", "Failed to load")
-_OWN_TABLES = {"migrations", "meta", "parts"}
+_OWN_TABLES = {"migrations", "meta", "parts", "retired_parts"}
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -41,7 +41,7 @@ def open_database(path: Path) -> Connection:
     """
     # DuckDB keeps a log beside the file; alone, it belongs to a file that is no more
     if not path.exists():
-        _log_of(path).unlink(missing_ok=True)
+        discard(path)
     try:
         return _open_migrated(path)
     except duckdb.Error as error:
@@ -65,6 +65,13 @@ def _open_migrated(path: Path) -> Connection:
 def connect(path: Path) -> Connection:
     """Return a connection for writing."""
     return duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE_VERSION})
+
+
+def discard(path: Path, only_log: bool = False) -> None:
+    """Remove a database, or only its log."""
+    _log_of(path).unlink(missing_ok=True)
+    if not only_log:
+        path.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from heal_core.errors import StoreError
 from heal_core.store.database import Connection, newest_schema
 from heal_core.store.parts import Part, PartHeader, check_digest, in_order, num_bytes, read_header
+from heal_core.store.workspace import Workspace
 
 _MAX_BATCH_PARTS = 256
 _MAX_BATCH_BYTES = 256 * 2**20
@@ -60,6 +61,15 @@ def merge_batch(connection: Connection, schemas: Mapping[str, pa.Schema], batch:
             "part is stored. Else move it out of `parts/`: its rows are then made again."
         ) from error
     return num_new
+
+
+def remove_retired(connection: Connection, workspace: Workspace) -> None:
+    """Remove the files of parts that were replaced; what a kill left of that is done by the next start."""
+    retired = connection.execute("SELECT table_name, part_name FROM retired_parts").fetchall()
+    for table, name in retired:
+        (workspace.parts / table / f"{name}.parquet").unlink(missing_ok=True)
+    if retired:
+        connection.execute("DELETE FROM retired_parts")
 
 
 def _insert(connection: Connection, table: str, names: Sequence[str], batch: Mapping[Part, PartHeader]) -> int:

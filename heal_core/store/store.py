@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from heal_core.errors import StoreError
 from heal_core.store import durable
 from heal_core.store.database import newest_schema, open_database, table_schemas
-from heal_core.store.merge import merge_batch, merge_parts
+from heal_core.store.merge import merge_batch, merge_parts, remove_retired
 from heal_core.store.parts import TOKEN_ARRAYS, check_digest, list_parts, part_of, read_header, write_part
 from heal_core.store.workspace import Workspace
 
@@ -84,6 +84,11 @@ class Store:
     def epoch(self) -> str:
         """Return the id of this database file: a rebuilt one has another, so no stale cache hits."""
         return str(self.rows("SELECT value FROM meta WHERE key = 'store_epoch'")[0]["value"])
+
+    @property
+    def tables(self) -> list[str]:
+        """Return the names of the tables that parts have rows for."""
+        return sorted(self._schemas)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
         """Store rows durably and merge them; return how many were new.
@@ -160,7 +165,8 @@ class Store:
         """
         with self._lock:
             known = {row["part_name"] for row in self.rows("SELECT part_name FROM parts")}
-            parts = list_parts(self.workspace.parts)
+            retired = {row["part_name"] for row in self.rows("SELECT part_name FROM retired_parts")}
+            parts = [part for part in list_parts(self.workspace.parts) if part.part_name not in retired]
             if gone := sorted(known - {part.part_name for part in parts}):
                 raise StoreError(
                     f"{len(gone)} merged parts are gone from {self.workspace.parts}, the first is {gone[0]}. Restore "
@@ -236,6 +242,7 @@ class Store:
                 self.workspace.database,
                 lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary),
             )
+            remove_retired(self._connection, self.workspace)  # readers of the new copy do not need them
             self._published_at = time.monotonic()
             self._publish_seconds = self._published_at - started
             return True
@@ -257,7 +264,12 @@ class Store:
                 # the rows are durable, and the next append meets the same fault in the run's own thread
                 logger.warning("readers still see the store of before: %s", error)
 
-    def _part_schema(self, table: str) -> pa.Schema:
+    def part_schema(self, table: str) -> pa.Schema:
+        """Return the columns of a table's parts.
+
+        Raises:
+            StoreError: If there is no such table.
+        """
         if table not in self._schemas:
             raise StoreError(f"there is no table {table!r}; known: {', '.join(sorted(self._schemas))}")
         schema = self._schemas[table]
@@ -271,7 +283,7 @@ class Store:
 
         A part that is durable must be mergeable, or no later start could open the store.
         """
-        schema = self._part_schema(table)
+        schema = self.part_schema(table)
         key, columns = schema.names[0], set(schema.names)
         unique: dict[Any, Mapping[str, Any]] = {}
         for row in rows:

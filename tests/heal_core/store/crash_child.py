@@ -19,8 +19,12 @@ import duckdb
 import pyarrow as pa
 
 from heal_core.store import database, durable, parts
+from heal_core.store.check import check_store
+from heal_core.store.rewrite import rewrite
 from heal_core.store.store import Store, open_reader
 from heal_core.store.workspace import Workspace
+
+Script = tuple[Callable[[Workspace], object], ...]
 
 TABLES = ("problems", "trajectories", "verdicts")
 LAST_STEP = 10**9
@@ -61,14 +65,14 @@ class Steps:
 
 
 class Connection:
-    """A DuckDB connection with a step before and after each COMMIT and CHECKPOINT."""
+    """A DuckDB connection with a step before and after each COMMIT and CHECKPOINT, and when parts are retired."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, steps: Steps) -> None:
         self._connection = connection
         self._steps = steps
 
     def execute(self, sql: str, *parameters: Any) -> Any:
-        if sql not in ("COMMIT", "CHECKPOINT"):
+        if sql not in ("COMMIT", "CHECKPOINT", "DELETE FROM retired_parts"):
             return self._connection.execute(sql, *parameters)
         self._steps.take()
         result = self._connection.execute(sql, *parameters)
@@ -83,11 +87,19 @@ def write(workspace: Workspace) -> None:
     """The script: what is stored is the same at each start, when it was stored is not."""
     workspace.create()
     with workspace.lock(), Store(workspace) as store:
-        store.append("problems", [problem(name) for name in "ab"])
+        store.append("problems", [problem(name) for name in "abc"])
+        store.append("recipes", [RECIPE])
         store.append("trajectories", [trajectory(name) for name in "ab"])
         store.publish(force=True)
         store.append("trajectories", [trajectory(name) for name in "bc"])  # one of them is known
         store.append("verdicts", [verdict(name) for name in "abc"])
+
+
+SCRIPTS: dict[str, tuple[Callable[[Workspace], object], ...]] = {"write": (write,), "compact": (write, rewrite)}
+"""What is done one after the other; kills fall into the last."""
+
+
+RECIPE = {"recipe_id": "r", "kind": "rollout", "model_name_or_path": "m", "settings": "{}"}
 
 
 def problem(name: str) -> dict[str, Any]:
@@ -129,7 +141,7 @@ def read(workspace: Workspace) -> dict[str, list[Any]]:
     return contents
 
 
-def check_survivor(workspace: Workspace, wanted: dict[str, list[Any]]) -> list[str]:
+def check_survivor(script: Script, workspace: Workspace, wanted: dict[str, list[Any]]) -> list[str]:
     """Return what is wrong with a killed writer's workspace: before the next start, and after it."""
     faults = []
     if workspace.database.exists():
@@ -139,8 +151,10 @@ def check_survivor(workspace: Workspace, wanted: dict[str, list[Any]]) -> list[s
         ]
         if [row[0] for row in seen["tokens"]] != [row[0] for row in seen["trajectories"]]:
             faults.append("published trajectories lacked their tokens")
-    write(workspace)
+    for act in script:
+        act(workspace)
     after = read(workspace)
+    faults += [f"{finding.what}" for finding in check_store(workspace).findings]
     return faults + [
         f"{name}: {after[name]} instead of {wanted[name]}" for name in wanted if after[name] != wanted[name]
     ]
@@ -159,30 +173,32 @@ def fork(work: Callable[[], Any], report: Path) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def write_until(workspace: Workspace, fatal: int) -> int:
+def run_until(script: Script, workspace: Workspace, fatal: int) -> int:
+    for act in script[:-1]:
+        act(workspace)
     steps = Steps(fatal)
     steps.install()
-    write(workspace)
+    script[-1](workspace)
     return steps.taken
 
 
-def main(folder: Path) -> None:
+def main(script: Script, folder: Path) -> None:
     pa.Table.from_pylist([{"a": 1}])  # imports what it needs once, not in each of a hundred children
     report = folder / "report.json"
     undisturbed = Workspace(folder / "undisturbed")
-    assert fork(lambda: write_until(undisturbed, LAST_STEP), report) == 0
+    assert fork(lambda: run_until(script, undisturbed, LAST_STEP), report) == 0
     num_steps = json.loads(report.read_text())
     assert fork(lambda: read(undisturbed), report) == 0
     wanted = json.loads(report.read_text())
     failures, num_killed = [], 0
     for fatal in range(num_steps):
         workspace = Workspace(folder / str(fatal))
-        num_killed += fork(lambda at=fatal, w=workspace: write_until(w, at), report) == signal.SIGKILL
-        status = fork(lambda w=workspace: check_survivor(w, wanted), report)
+        num_killed += fork(lambda at=fatal, w=workspace: run_until(script, w, at), report) == signal.SIGKILL
+        status = fork(lambda w=workspace: check_survivor(script, w, wanted), report)
         faults = json.loads(report.read_text()) if status == 0 else [f"the next start failed ({status})"]
         failures += [f"killed at step {fatal}: {fault}" for fault in faults]
     sys.stdout.write(json.dumps({"num_steps": num_steps, "num_killed": num_killed, "failures": failures}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(SCRIPTS[sys.argv[1]], Path(sys.argv[2]))

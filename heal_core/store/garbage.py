@@ -1,0 +1,157 @@
+"""What no run refers to, and removing it.
+
+A row lives as long as a run uses it, or a row that a run uses names it. Verdicts,
+profiles and scores live and die with their trajectory. As long as a run is unfinished,
+nothing of its problems is garbage, and no checkpoint is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heal_core.errors import InputError
+from heal_core.store.rewrite import Rewritten, rewrite
+from heal_core.store.size import folder_bytes
+from heal_core.store.store import Store
+from heal_core.store.workspace import Workspace
+
+_RUN_TABLES = (
+    "runs", "run_events", "run_problems", "run_rows", "decisions", "stage_examples", "evaluations", "quarantine",
+)  # fmt: skip
+_HANGING = ("verdicts", "profiles", "scores")
+
+_USED = """
+CREATE OR REPLACE TEMP TABLE used AS
+WITH RECURSIVE named(id) AS (
+    SELECT row_id FROM run_rows WHERE run_id NOT IN (FROM forgotten)
+    UNION SELECT subject_id FROM decisions WHERE run_id NOT IN (FROM forgotten)
+    UNION SELECT trajectory_id FROM stage_examples WHERE run_id NOT IN (FROM forgotten)
+    UNION SELECT trajectory_id FROM scores
+          WHERE score_id IN (SELECT row_id FROM run_rows WHERE run_id NOT IN (FROM forgotten))
+    UNION SELECT parent FROM named JOIN (
+        SELECT trajectory_id AS id, unnest([parent_id, hint_id]) AS parent FROM trajectories
+        UNION ALL SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints
+    ) USING (id) WHERE parent IS NOT NULL
+)
+SELECT DISTINCT id FROM named
+"""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What may go.
+
+    Attributes:
+        rows: By table, the content keys of rows that no run refers to.
+        num_tokens: Sampled tokens of the trajectories among them.
+        folders: What lies in `checkpoints/` for no run.
+        folder_bytes: Their size.
+        unfinished_runs: Runs that protect what is theirs.
+    """
+
+    rows: dict[str, list[str]]
+    num_tokens: int
+    folders: tuple[Path, ...]
+    folder_bytes: int
+    unfinished_runs: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.rows.values()) and not self.folders
+
+
+def find_garbage(workspace: Workspace, forget: Sequence[str] = ()) -> Garbage:
+    """Return what no run refers to; the workspace's lock is taken, and nothing is removed.
+
+    Args:
+        workspace: Where to look.
+        forget: Ids of runs that count as gone; their own rows are garbage too.
+
+    Raises:
+        InputError: If there is no such run.
+        WorkspaceBusyError: If a run holds the workspace.
+    """
+    with workspace.lock(), Store(workspace) as store:
+        return _find(store, forget)
+
+
+def remove_garbage(workspace: Workspace, garbage: Garbage) -> Rewritten:
+    """Remove what was found; return what became of the parts.
+
+    Raises:
+        WorkspaceBusyError: If a run holds the workspace.
+        StoreError: If a part is damaged; no row is lost then.
+    """
+    rewritten = rewrite(workspace, garbage.rows)
+    with workspace.lock():
+        for path in garbage.folders:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for link in workspace.students.glob("*/*"):
+            if link.is_symlink() and not link.exists():
+                link.unlink()
+    return rewritten
+
+
+def _find(store: Store, forget: Sequence[str]) -> Garbage:
+    known = {row["run_id"] for row in store.rows("SELECT run_id FROM runs")}
+    if unknown := sorted(set(forget) - known):
+        raise InputError(f"there is no run {', '.join(unknown)}; `heal status` lists them: {', '.join(sorted(known))}.")
+    store.rows("CREATE OR REPLACE TEMP TABLE forgotten (run_id VARCHAR)")
+    for run_id in forget:
+        store.rows("INSERT INTO forgotten VALUES (?)", [run_id])
+    store.rows(_USED)
+    unfinished = [
+        row["run_id"]
+        for row in store.rows(
+            "SELECT run_id FROM run_status WHERE completed IS NOT TRUE AND run_id NOT IN (FROM forgotten) ORDER BY ALL"
+        )
+    ]
+    rows = {"trajectories": _ids(store, _GARBAGE_TRAJECTORIES)}
+    store.rows(f"CREATE OR REPLACE TEMP TABLE gone AS {_GARBAGE_TRAJECTORIES}")
+    for table in _HANGING:
+        key = store.part_schema(table).names[0]
+        rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE trajectory_id IN (FROM gone)")
+    for table in _RUN_TABLES:
+        key = store.part_schema(table).names[0]
+        rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE run_id IN (FROM forgotten)")
+    rows["checkpoints"] = [] if unfinished else _ids(
+        store, "SELECT checkpoint_id FROM checkpoints WHERE checkpoint_id NOT IN (FROM used)"
+    )  # fmt: skip
+    folders = () if unfinished else _stray_folders(store, set(rows["checkpoints"]))
+    (tokens,) = store.rows(
+        "SELECT coalesce(sum(num_tokens), 0)::BIGINT AS num FROM trajectories WHERE trajectory_id IN (FROM gone)"
+    )
+    return Garbage(
+        {table: ids for table, ids in rows.items() if ids},
+        tokens["num"],
+        folders,
+        sum(folder_bytes(path) for path in folders),
+        tuple(unfinished),
+    )
+
+
+_GARBAGE_TRAJECTORIES = """
+SELECT trajectory_id FROM trajectories WHERE trajectory_id NOT IN (FROM used)
+AND problem_id NOT IN (
+    SELECT problem_id FROM run_problems JOIN run_status USING (run_id)
+    WHERE completed IS NOT TRUE AND run_id NOT IN (FROM forgotten)
+)
+"""
+
+
+def _ids(store: Store, sql: str) -> list[str]:
+    return [str(value) for row in store.rows(sql) for value in row.values()]
+
+
+def _stray_folders(store: Store, gone: set[str]) -> tuple[Path, ...]:
+    """Return what lies in `checkpoints/` for a checkpoint that is gone or has no row."""
+    kept = {row["checkpoint_id"] for row in store.rows("SELECT checkpoint_id FROM checkpoints")} - gone
+    return tuple(
+        path for path in sorted(store.workspace.checkpoints.iterdir()) if path.name.partition(".")[0] not in kept
+    )

@@ -125,7 +125,7 @@ def _check_files(parts: Sequence[Part]) -> tuple[list[Finding], list[Part]]:
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         faults = dict(zip(parts, threads.map(fault, parts), strict=True))
-    findings = [_damage(said.partition(" Restore ")[0], "Restore it from a backup, or run `heal store rebuild "
+    findings = [_damage(said.partition(". Restore ")[0], "Restore it from a backup, or run `heal store rebuild "
                         "--set-damaged-aside`.") for said in faults.values() if said]  # fmt: skip
     return findings, [part for part in parts if not faults[part]]
 
@@ -143,8 +143,11 @@ def _check_database(
     for part in sound:
         if part.part_name in merged and part.table_name in schemas:
             by_table.setdefault(part.table_name, []).append(part)
+    # the rows of a damaged part are missing there, which is no news
+    damaged = {part.table_name for part in set(parts) - set(sound)}
     for table, schema in schemas.items():
-        findings += _check_rows(connection, table, schema, by_table.get(table, []))
+        if table not in damaged:
+            findings += _check_rows(connection, table, schema, by_table.get(table, []))
     if "trajectories" in by_table:
         findings += _check_arrays(connection, by_table["trajectories"])
     findings += _check_references(connection)

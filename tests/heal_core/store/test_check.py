@@ -1,0 +1,156 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from heal_core.errors import StoreError, WorkspaceBusyError
+from heal_core.store.check import CheckReport, Severity, check_store
+from heal_core.store.parts import list_parts, write_part
+from heal_core.store.workspace import Workspace
+
+
+@pytest.fixture
+def ids(store_maker) -> dict[str, str]:
+    return store_maker.write_run("run", "p0")
+
+
+def part(workspace: Workspace, table: str) -> Path:
+    return next((workspace.parts / table).glob("*.parquet"))
+
+
+def change(workspace: Workspace, sql: str) -> None:
+    with duckdb.connect(str(workspace.writer_database)) as connection:
+        connection.execute(sql)
+
+
+def words(report: CheckReport, severity: Severity = Severity.DAMAGE) -> str:
+    return "; ".join(f"{f.what}. {f.remedy}" for f in report.findings if f.severity is severity)
+
+
+def test_a_store_as_a_run_leaves_it_is_sound(workspace: Workspace, ids: dict[str, str]) -> None:
+    report = check_store(workspace)
+    assert report.findings == ()
+    assert report.is_sound
+    assert report.num_parts == len(list_parts(workspace.parts))
+    # problem, recipe, run, its problem, its event, and of three samples each: itself, its verdict, its use
+    assert report.num_rows == 5 + 3 * 3
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_bit_in_a_part_is_found(workspace: Workspace, ids: dict[str, str]) -> None:
+    path = part(workspace, "trajectories")
+    flip(path)
+    report = check_store(workspace)
+    assert not report.is_sound
+    assert f"{path} is damaged: its bytes do not match its name. Restore it from a backup, or run" in words(report)
+
+
+def test_a_part_that_is_gone_is_found(workspace: Workspace, ids: dict[str, str]) -> None:
+    path = part(workspace, "verdicts")
+    path.unlink()
+    assert f"merged parts are gone: 1 ({path.stem})" in words(check_store(workspace))
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("UPDATE trajectories SET text = 'forged' WHERE kind = 'repair'", "rows of trajectories differ from those of"),
+        ("UPDATE verdicts SET label = 'wrong'", "rows of verdicts differ from those of the parts: 3 ("),
+        ("DELETE FROM run_rows WHERE kind = 'hint'", "rows of run_rows are in parts only: 1 ("),
+        ("INSERT INTO recipes VALUES ('x', 'rollout', 'm', '{}')", "rows of recipes differ from those of the parts: 1"),
+        ("INSERT INTO recipes FROM recipes", "rows of recipes are there twice: 1 (recipe 0)"),
+        ("DELETE FROM problems", "rows of trajectories have a problem_id that is not there: 3 ("),
+        ("DELETE FROM trajectories WHERE kind = 'hint'", "runs use a hint that is not there: 1 ("),
+        ("DELETE FROM verdicts", "rows of run_rows have a verdict_id that is not there: 3 ("),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_not_what_was_stored_is_found(
+    workspace: Workspace, ids: dict[str, str], sql: str, found: str
+) -> None:
+    change(workspace, sql)
+    report = check_store(workspace)
+    assert not report.is_sound
+    assert found in words(report)
+
+
+def test_token_arrays_that_are_not_aligned_are_found(workspace: Workspace, store_maker, make_rows, make_slot) -> None:
+    store_maker.write_run("run", "p0")
+    (row,) = make_rows([make_slot("p0", index=5)])
+    from heal_core.store.store import Store
+
+    with Store(workspace) as store:
+        row["entropies"] = [*row["entropies"], 0.5]
+        store.append("trajectories", [row | {"recipe_id": "recipe 0"}])
+    report = check_store(workspace)
+    assert f"token arrays that are not aligned or not finite: 1 ({row['trajectory_id']})" in words(report)
+
+
+def test_a_checkpoint_whose_folder_is_gone_is_found_and_a_folder_without_a_row_is_noted(
+    workspace: Workspace, ids: dict[str, str], store_maker
+) -> None:
+    (workspace.checkpoints / "abc.partial").mkdir()
+    change(
+        workspace,
+        "INSERT INTO checkpoints VALUES ('c1', NULL, 'I', 'checkpoints/c1', 1, 0, 1, 1, NULL, NULL, 1, '{}')",
+    )
+    report = check_store(workspace)
+    assert "folders of checkpoints are gone: 1 (c1)" in words(report)
+    assert "in checkpoints/ without a row: 1 (abc.partial)" in words(report, Severity.NOTE)
+
+
+def test_what_hurts_nothing_is_only_noted(workspace: Workspace, ids: dict[str, str], tmp_path: Path) -> None:
+    (workspace.parts / "recipes" / "x.parquet.1-1.tmp").touch()
+    (workspace.parts / "recipes" / "notes.txt").touch()
+    waiting = part(workspace, "recipes")
+    rows = duckdb.read_parquet(str(waiting)).to_arrow_table()
+    write_part(workspace.parts, "recipes", rows, 99, "0001_initial")
+    report = check_store(workspace)
+    assert report.is_sound
+    noted = words(report, Severity.NOTE)
+    assert "parts not merged yet: 1 (" in noted
+    assert "left over by a kill or set aside: 1 (parts/recipes/x.parquet.1-1.tmp)" in noted
+    assert "in parts/, but none: 1 (notes.txt)" in noted
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("hello " * 5000)])
+def test_a_database_that_is_gone_or_no_database_is_found(
+    workspace: Workspace, ids: dict[str, str], damage: Callable[[Path], object]
+) -> None:
+    damage(workspace.writer_database)
+    report = check_store(workspace)
+    assert "writer.duckdb cannot be opened" in words(report)
+    assert "Run `heal store rebuild`" in words(report)
+
+
+def test_checking_changes_nothing(workspace: Workspace, ids: dict[str, str], tmp_path: Path) -> None:
+    def state() -> dict[str, tuple[int, bytes]]:
+        files = [path for path in workspace.root.rglob("*") if path.is_file() and path.name != "lock"]
+        return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = state()
+    check_store(workspace)
+    assert state() == before
+
+
+def test_a_folder_without_a_store_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no store in .*Give its --workspace"):
+        check_store(Workspace(tmp_path))
+
+
+def test_a_store_in_use_is_not_checked(workspace: Workspace, ids: dict[str, str]) -> None:
+    with workspace.lock(), pytest.raises(WorkspaceBusyError, match="is in use by process"):
+        check_store(workspace)
+
+
+def test_a_copy_of_a_workspace_is_as_sound_as_the_workspace(
+    workspace: Workspace, ids: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(workspace.root, tmp_path / "copy")
+    assert check_store(Workspace(tmp_path / "copy")).findings == ()

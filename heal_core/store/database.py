@@ -6,7 +6,9 @@ What does not belong here: merging parts (`merge`), and what is queried (`reads`
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 import uuid
 from datetime import UTC, datetime
@@ -45,6 +47,8 @@ def open_database(path: Path) -> Connection:
     try:
         return _open_migrated(path)
     except duckdb.Error as error:
+        if is_disk_full(error):
+            raise durable.disk_full(path) from error
         if not any(sign in str(error) for sign in _DAMAGE):
             raise StoreError(_cannot_open(path, error)) from error
         logger.warning("%s was damaged (%s): it is set aside and rebuilt from the parts", path, _first_line(error))
@@ -60,6 +64,11 @@ def _open_migrated(path: Path) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def is_disk_full(error: duckdb.Error) -> bool:
+    """Return whether DuckDB failed for want of room on the disk."""
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def connect(path: Path) -> Connection:

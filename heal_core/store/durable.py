@@ -49,12 +49,17 @@ def write_atomically(final: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise StoreError(
-            f"{_FULL[error.errno]}: {final} could not be written. What was stored before is safe; free some space "
-            "(`heal store size` shows what takes it) and run the same command again: it goes on from there."
-        ) from error
+        raise disk_full(final, _FULL[error.errno]) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def disk_full(path: Path, why: str = "the disk is full") -> StoreError:
+    """Return the error for a file that could not be written for want of room."""
+    return StoreError(
+        f"{why}: {path} could not be written. What was stored before is safe; free some space "
+        "(`heal store size` shows what takes it) and run the same command again: it goes on from there."
+    )
 
 
 def sweep_temporaries(folder: Path) -> list[str]:

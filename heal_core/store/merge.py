@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from heal_core.errors import StoreError
-from heal_core.store.database import Connection, newest_schema
+from heal_core.store import durable
+from heal_core.store.database import Connection, is_disk_full, newest_schema
 from heal_core.store.parts import Part, PartHeader, check_digest, in_order, num_bytes, read_header
 from heal_core.store.workspace import Workspace
 
@@ -53,12 +55,13 @@ def merge_batch(connection: Connection, schemas: Mapping[str, pa.Schema], batch:
         connection.execute("COMMIT")
     except duckdb.Error as error:
         _roll_back(connection)
+        if is_disk_full(error):
+            raise durable.disk_full(Path("store/writer.duckdb")) from error
         if len(batch) > 1:  # one by one, to name the part at fault
             return sum(merge_batch(connection, schemas, {part: header}) for part, header in batch.items())
         (part,) = batch
         raise StoreError(
-            f"part {part.path} cannot be merged: {error}. If the disk is full, free some of it and run again: the "
-            "part is stored. Else move it out of `parts/`: its rows are then made again."
+            f"part {part.path} cannot be merged: {error}. Move it out of `parts/`: its rows are then made again."
         ) from error
     return num_new
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from heal_core.errors import StoreError
 from heal_core.store import durable
-from heal_core.store.database import newest_schema, open_database, table_schemas
+from heal_core.store.database import is_disk_full, newest_schema, open_database, table_schemas
 from heal_core.store.merge import merge_batch, merge_parts, remove_retired
 from heal_core.store.parts import TOKEN_ARRAYS, check_digest, list_parts, part_of, read_header, write_part
 from heal_core.store.workspace import Workspace
@@ -67,7 +67,13 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except StoreError as second:  # the first error is the one to tell
+            logger.warning("readers still see the store of before: %s", second)
 
     def close(self) -> None:
         """Publish what is there and close the database."""
@@ -236,8 +242,16 @@ class Store:
                 self._publisher.cancel()
                 self._publisher = None
             started = time.monotonic()
-            self._define_tokens_view()
-            self._connection.execute("CHECKPOINT")
+            try:
+                self._define_tokens_view()
+                self._connection.execute("CHECKPOINT")
+            except duckdb.Error as error:
+                if is_disk_full(error):
+                    raise durable.disk_full(self.workspace.writer_database) from error
+                raise StoreError(
+                    f"{self.workspace.writer_database} cannot be written: {error}. Run `heal store rebuild`: it is made "
+                    "anew from the parts, which are the truth."
+                ) from error
             durable.write_atomically(
                 self.workspace.database,
                 lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary),
@@ -260,7 +274,7 @@ class Store:
             self._publisher = None
             try:
                 self.publish(force=True)
-            except (StoreError, duckdb.Error) as error:
+            except StoreError as error:
                 # the rows are durable, and the next append meets the same fault in the run's own thread
                 logger.warning("readers still see the store of before: %s", error)
 

@@ -249,8 +249,8 @@ class Store:
                 if is_disk_full(error):
                     raise durable.disk_full(self.workspace.writer_database) from error
                 raise StoreError(
-                    f"{self.workspace.writer_database} cannot be written: {error}. Run `heal store rebuild`: it is made "
-                    "anew from the parts, which are the truth."
+                    f"{self.workspace.writer_database} cannot be written: {error}. Run `heal store rebuild`: "
+                    "it is made anew from the parts, which are the truth."
                 ) from error
             durable.write_atomically(
                 self.workspace.database,

@@ -1,0 +1,71 @@
+"""Readers of a workspace while `heal run` writes to it: none stops it, and each sees a whole, recent state."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOK = """
+import sys, duckdb
+store = duckdb.connect(sys.argv[1], read_only=True)
+for _ in sys.stdin:
+    print(store.execute("SELECT count(*) FROM trajectories JOIN tokens USING (trajectory_id)").fetchone()[0], flush=True)
+"""
+BROKEN = """
+SELECT (SELECT count(*) FROM verdicts ANTI JOIN trajectories USING (trajectory_id))
+     + (SELECT count(*) FROM trajectories ANTI JOIN problems USING (problem_id))
+     + (SELECT count(*) FROM trajectories ANTI JOIN tokens USING (trajectory_id))
+     + (SELECT count(*) FROM run_rows WHERE kind = 'rollout' AND row_id NOT IN (SELECT trajectory_id FROM trajectories))
+     + (SELECT count(*) FROM run_rows WHERE verdict_id NOT IN (SELECT verdict_id FROM verdicts)) AS broken,
+       (SELECT count(*) FROM trajectories) AS num, (SELECT list(part_name) FROM parts) AS merged
+"""
+INTERVAL_SECONDS = 10
+ALLOWANCE_SECONDS = 10  # a busy machine is slow to publish, and this test to look
+
+
+def test_readers_stop_no_run_and_see_a_whole_and_recent_state(
+    finished_run: Any, stop: Any, wait_for: Any, tmp_path: Path
+) -> None:
+    workspace, log = tmp_path / "read", tmp_path / "log"
+    heal = finished_run.heal
+    process = heal.start(log, "run", heal.config(workspace))
+    wait_for(process, log, lambda _: (workspace / "heal.duckdb").exists() and any(workspace.glob("parts/traj*/*")))
+    with subprocess.Popen(
+        [sys.executable, "-c", NOTEBOOK, str(workspace / "heal.duckdb")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as notebook:  # fmt: skip
+        assert notebook.stdin is not None and notebook.stdout is not None
+
+        def ask_notebook() -> int:
+            notebook.stdin.write("\n")
+            notebook.stdin.flush()
+            return int(notebook.stdout.readline())
+
+        first = ask_notebook()
+        seen: list[int] = []
+        while "hints:" not in log.read_text() or len(set(seen)) < 3:
+            assert process.poll() is None, log.read_text()
+            asked = time.time()
+            parts = {path.stem: path.stat().st_mtime for path in workspace.glob("parts/*/*.parquet")}
+            answer = heal("sql", BROKEN, "--workspace", workspace, "--format", "json")
+            assert answer.returncode == 0, answer.stderr
+            (state,) = json.loads(answer.stdout)
+            assert state["broken"] == 0
+            old = [name for name, written in parts.items() if written < asked - INTERVAL_SECONDS - ALLOWANCE_SECONDS]
+            assert set(old) <= set(state["merged"])
+            seen.append(state["num"])
+            time.sleep(1)
+        assert seen == sorted(seen)
+        assert ask_notebook() == first < seen[-1]  # it keeps the copy that it opened
+        notebook.stdin.close()
+        assert notebook.wait(20) == 0
+    assert stop(process, signal.SIGINT, True)[0] == 130

@@ -18,7 +18,8 @@ NOTEBOOK = """
 import sys, duckdb
 store = duckdb.connect(sys.argv[1], read_only=True)
 for _ in sys.stdin:
-    print(store.execute("SELECT count(*) FROM trajectories JOIN tokens USING (trajectory_id)").fetchone()[0], flush=True)
+    (row,) = store.execute("SELECT count(*) FROM trajectories JOIN tokens USING (trajectory_id)").fetchall()
+    print(row[0], flush=True)
 """
 BROKEN = """
 SELECT (SELECT count(*) FROM verdicts ANTI JOIN trajectories USING (trajectory_id))

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test check check-full lint types contracts lab-check clean
+.PHONY: help demo test bench check check-full lint types contracts lab-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,6 +39,15 @@ check: lint types contracts test  ## Everything that has to be green before a co
 
 check-full: check  ## The long tier: many random kills; its outcome is noted in docs/verification.md
 	$(BIN)/python -m pytest -m full
+
+bench: $(STAMP)  ## Print the benchmarks' figures as JSON lines (docs/benchmarks.md): 20 minutes, 4 GB of disk
+	rm -rf build/synthetic
+	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.encodings
+	@$(BIN)/python -m benchmarks.publish
+	@$(BIN)/python -m benchmarks.synthetic --trajectories 1000000 build/synthetic
+	@$(BIN)/python -m benchmarks.queries build/synthetic
+	rm -rf build/synthetic
 
 lab-check: $(STAMP)  ## Print whether the lab is fit for use (docs/lab.md)
 	$(BIN)/python -m deployments.lab.check

@@ -1,0 +1,73 @@
+"""Each benchmark runs at toy size and prints its figures as JSON; none of its times is asserted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.{script}", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def report(script: str, *arguments: str) -> dict[str, Any]:
+    done = run(script, *arguments)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    figures = dict(json.loads(line))
+    assert figures["benchmark"] == script
+    assert figures["versions"]["duckdb"] and figures["machine"]["cpus"]
+    return figures
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic") / "store"
+    made = run("synthetic", "--trajectories", "500", "--rows-per-part", "100", str(folder))
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_ingest_reports_a_ratio_against_each_peer() -> None:
+    figures = report("ingest", "--trajectories", "60", "--tokens", "5", "--executemany-rows", "10", "--rounds", "2")
+    peers = {"insert_once", "insert_twice", "on_conflict", "executemany"}
+    assert figures["times_as_fast"].keys() == peers
+    assert all(figures["times_as_fast"][peer]["of_medians"] > 0 for peer in peers)
+
+
+def test_queries_give_the_same_in_the_store_and_in_polars(workspace: Path) -> None:
+    figures = report("queries", str(workspace), "--rounds", "1")
+    assert figures["num_trajectories"] == 500
+    # 72 of the 500 belong to 3 repaired problems; 428 rollouts are 27 problems
+    assert figures["views"]["pass_rates"]["rows"] == figures["views"]["bands"]["rows"] == 27
+
+
+def test_queries_refuse_to_compare_results_that_differ(workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace, tmp_path / "store")
+    next((tmp_path / "store" / "parts" / "verdicts").glob("*.parquet")).unlink()
+    done = run("queries", str(tmp_path / "store"), "--rounds", "1")
+    assert done.returncode == 1 and "they differ" in done.stderr
+
+
+def test_publish_reports_sizes_times_and_the_interval() -> None:
+    figures = report("publish", "--trajectories", "200", "--rounds", "1")
+    assert figures["published_bytes"] >= figures["published_bytes_without_texts"] > 0
+    assert figures["interval_seconds"] >= 10.0
+
+
+@pytest.mark.parametrize("source", ["synthetic", "stored"])
+def test_encodings_give_the_arrays_back_and_report_bytes_per_token(source: str, workspace: Path) -> None:
+    chosen = ["--workspace", str(workspace)] if source == "stored" else ["--trajectories", "50", "--tokens", "20"]
+    figures = report("encodings", "--rounds", "1", *chosen)
+    assert figures["synthetic"] is (source == "synthetic")
+    for alternative in figures["alternatives"].values():
+        assert 0 < sum(alternative["by_column"].values()) <= alternative["bytes_per_token"]

@@ -1,0 +1,98 @@
+"""`heal store` as a person meets it; what the verbs do to the rows is tested in tests/heal_core/store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heal_core.store.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(finished_run: Any, tmp_path: Path) -> Path:
+    """Return a copy of a finished run's workspace."""
+    copy = tmp_path / "workspace"
+    shutil.copytree(finished_run.workspace, copy, symlinks=True, ignore=shutil.ignore_patterns(".prefect", "cache"))
+    return copy
+
+
+def answers(heal: Any, workspace: Path) -> str:
+    """Return what readers see, in the words of several views."""
+    sql = (
+        "SELECT run_id, phase, outcome, reason, num FROM funnel UNION ALL "
+        "SELECT arm, band, '', '', (1000 * avg_at_k)::INT FROM evaluations UNION ALL "
+        "SELECT trajectory_id, '', '', '', len(token_ids) FROM tokens ORDER BY ALL"
+    )
+    done = heal("sql", sql, "--workspace", workspace, "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_checked_rebuilt_compacted_and_measured(heal: Any, workspace: Path) -> None:
+    before = answers(heal, workspace)
+    checked = heal("store", "check", "-w", workspace)
+    assert checked.returncode == 0, checked.stdout
+    assert "checkpoints: sound" in checked.stdout
+    assert "damage" not in checked.stdout
+    assert "rebuilt from" in heal("store", "rebuild", "-w", workspace).stdout
+    assert answers(heal, workspace) == before
+    assert "0 rows left out" in heal("store", "compact", "-w", workspace).stdout
+    assert answers(heal, workspace) == before
+    assert heal("store", "check", "-w", workspace).returncode == 0
+    sizes = {row["what"]: row for row in json.loads(heal("store", "size", "-w", workspace, "--json").stdout)}
+    files = [path for path in (workspace / "parts" / "trajectories").rglob("*.parquet")]
+    assert sizes["parts/trajectories"]["num_bytes"] == sum(path.stat().st_size for path in files)
+    assert heal("store", "gc", "-w", workspace).stdout.startswith("every row and checkpoint is referred to by a run")
+
+
+@pytest.mark.slow
+def test_a_run_finds_nothing_to_do_after_its_store_was_compacted(finished_run: Any, heal: Any, workspace: Path) -> None:
+    assert heal("store", "compact", "-w", workspace).returncode == 0
+    again = heal("run", finished_run.heal.config(workspace), "--json")
+    assert again.returncode == 0, again.stderr
+    assert not any(json.loads(again.stdout)["generated"].values())
+
+
+@pytest.mark.slow
+def test_garbage_is_removed_only_when_asked_for(heal: Any, workspace: Path) -> None:
+    run_id = json.loads(heal("status", "-w", workspace, "--json").stdout)[0]["run_id"]
+    dry = heal("store", "gc", "-w", workspace, "--forget", run_id, "--dry-run")
+    assert "nothing was removed (--dry-run)" in dry.stdout
+    unasked = heal("store", "gc", "-w", workspace, "--forget", run_id)
+    assert "add --yes to remove it without a question" in unasked.stdout
+    assert any(Workspace(workspace).checkpoints.iterdir())
+    gone = heal("store", "gc", "-w", workspace, "--forget", run_id, "--yes")
+    assert gone.returncode == 0, gone.stderr
+    assert json.loads(heal("status", "-w", workspace, "--json").stdout) == []
+    assert not any(Workspace(workspace).checkpoints.iterdir())
+    assert heal("store", "check", "-w", workspace).returncode == 0
+
+
+@pytest.mark.slow
+def test_damage_is_told_with_the_remedy_and_the_remedy_helps(heal: Any, workspace: Path) -> None:
+    part = next(workspace.glob("parts/profiles/*.parquet"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    checked = heal("store", "check", "-w", workspace)
+    assert checked.returncode == 1
+    assert f"{part} is damaged: its bytes do not match its name" in checked.stdout
+    refused = heal("store", "rebuild", "-w", workspace)
+    assert refused.returncode == 2
+    assert "StoreError" in refused.stderr and "Traceback" not in refused.stderr
+    helped = heal("store", "rebuild", "-w", workspace, "--set-damaged-aside")
+    assert f"set aside: profiles/{part.name}" in helped.stdout
+    assert heal("store", "check", "-w", workspace).returncode == 0
+
+
+def test_a_folder_that_is_no_workspace_is_not_made_one(heal: Any, tmp_path: Path) -> None:
+    for verb in ("check", "rebuild", "compact", "size", "gc"):
+        done = heal("store", verb, "-w", tmp_path / "mistyped")
+        assert done.returncode == 2
+        assert "Give its --workspace" in done.stderr
+    assert not (tmp_path / "mistyped").exists()

@@ -37,6 +37,14 @@ PARTS_VARIABLE = "heal_parts"
 """DuckDB variable that tells the view `tokens` another place of the trajectory parts than the writer's."""
 
 _CLOSE_FLOATS = 1e-9
+_TOKENS_COMMENTS = """
+COMMENT ON VIEW tokens IS 'Token arrays of each trajectory, aligned, one entry per sampled token; read from the parts.';
+COMMENT ON COLUMN tokens.trajectory_id IS 'The trajectory.';
+COMMENT ON COLUMN tokens.token_ids IS 'Sampled token ids, the end-of-turn token not included.';
+COMMENT ON COLUMN tokens.logprobs IS 'Log-probability of each token at temperature 1 before top-p, nats.';
+COMMENT ON COLUMN tokens.entropies IS 'Entropy of the next-token distribution at temperature 1 (definition D3), nats.';
+COMMENT ON COLUMN tokens.token_starts IS 'Character of the text at which each token begins, from 0.';
+"""
 
 
 class Store:
@@ -332,8 +340,7 @@ class Store:
             )
         self._connection.execute(
             "CREATE OR REPLACE VIEW tokens AS SELECT trajectory_id, token_ids, logprobs, entropies, "
-            f"token_starts FROM {source}; COMMENT ON VIEW tokens IS "
-            "'Token ids, log-probabilities, entropies and character offsets of each trajectory, from the parts.'"
+            f"token_starts FROM {source}; {_TOKENS_COMMENTS}"
         )
 
 

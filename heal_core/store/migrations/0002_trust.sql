@@ -20,3 +20,24 @@ CREATE TABLE retired_parts (
 COMMENT ON TABLE retired_parts IS 'Parts whose rows were written anew into other parts, or that no run refers to; their files are about to be removed.';
 COMMENT ON COLUMN retired_parts.part_name IS 'SHA-256 of the part''s bytes.';
 COMMENT ON COLUMN retired_parts.table_name IS 'Table its rows belong to.';
+
+-- when a column of the first schema has no value
+COMMENT ON COLUMN trajectories.parent_id IS 'For hints and repairs: the wrong rollout they belong to; else null.';
+COMMENT ON COLUMN trajectories.hint_id IS 'For repairs: the hint that was in the prompt; else null.';
+COMMENT ON COLUMN trajectories.mean_logprob_nats IS 'Mean log-probability of the sampled tokens at temperature 1, nats; null when no token was sampled.';
+COMMENT ON COLUMN profiles.surge_nats IS 'The rise of mean entropy at the breakpoint, nats; null without a breakpoint.';
+COMMENT ON COLUMN profiles.window_size IS 'How many steps could have been chosen; null without a breakpoint.';
+COMMENT ON COLUMN profiles.z_score IS 'The surge against the others of its window, in standard deviations; null below three, and when all are equal.';
+COMMENT ON COLUMN profiles.flat IS 'True when no rise was positive and the position is a convention; null without a breakpoint.';
+COMMENT ON COLUMN scores.ratio IS 'Mean over the span of P_k / (U_k + epsilon) (definition D8); null when rejected.';
+COMMENT ON COLUMN scores.jump IS 'Largest fall of answer uncertainty weighted by surprisal (definition D8); null when rejected.';
+COMMENT ON COLUMN scores.reliance IS 'Mean gain in log-probability from the hint, nats per token (definition D8); null when rejected.';
+COMMENT ON COLUMN checkpoints.loss_first IS 'Training loss at the first logged step, nats per token; null when none was logged.';
+COMMENT ON COLUMN checkpoints.loss_last IS 'Training loss at the last logged step, nats per token; null when none was logged.';
+COMMENT ON COLUMN run_events.phase IS 'The phase that closed, for event phase; else null.';
+COMMENT ON COLUMN run_events.detail IS 'For phase and completed: seconds of wall time, and what was newly made. For failed: the error. Else empty.';
+COMMENT ON COLUMN decisions.subject_id IS 'The problem or trajectory decided on; pooled for the threshold of the run.';
+COMMENT ON COLUMN decisions.problem_id IS 'Its problem; an empty string for the threshold of the run.';
+COMMENT ON COLUMN decisions.decision IS 'A band; kept or dropped; frozen for the threshold of the run.';
+COMMENT ON COLUMN decisions.reason IS 'Why it was dropped; for the threshold the name of the score; null when kept.';
+COMMENT ON COLUMN decisions.value IS 'The number it rests on: pass rate of a band, PURE score, threshold, rank of the cap; null where there is none.';

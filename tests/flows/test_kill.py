@@ -139,13 +139,20 @@ def test_a_run_killed_ten_times_at_random_ends_with_the_same_tables(
     workspace = tmp_path / "killed"
     config = finished_run.heal.config(workspace, **WITHOUT_CONTROLS)
     moments = random.Random(seed)
-    for number in range(10):
-        process = finished_run.heal.start(tmp_path / f"{number}.log", "run", config)
+    killed = 0
+    while killed < 10:
+        log = tmp_path / f"{killed}.log"
+        process = finished_run.heal.start(log, "run", config)
         time.sleep(moments.uniform(4, 30))
-        if process.poll() is not None:
-            assert process.returncode == 0, (tmp_path / f"{number}.log").read_text()
-            break
+        if process.poll() is not None:  # it came to its end: from here on, an empty workspace is killed
+            assert process.returncode == 0, log.read_text()
+            assert_same_tables(open_run(finished_run.heal, config, workspace), finished_run)
+            workspace.rename(tmp_path / f"finished before kill {killed}")
+            continue
         assert stop(process, signal.SIGKILL) == (-signal.SIGKILL, [])
+        words = log.read_text(errors="replace").split()
+        print(f"seed {seed}, kill {killed}: after {' '.join(words[-8:]) or 'nothing said'!r}")  # with -rP, for the record
+        killed += 1
     assert_same_tables(finish(finished_run, config, workspace, open_run), finished_run)
 
 

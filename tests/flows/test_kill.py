@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -150,8 +151,8 @@ def test_a_run_killed_ten_times_at_random_ends_with_the_same_tables(
             workspace.rename(tmp_path / f"finished before kill {killed}")
             continue
         assert stop(process, signal.SIGKILL) == (-signal.SIGKILL, [])
-        words = log.read_text(errors="replace").split()
-        print(f"seed {seed}, kill {killed}: after {' '.join(words[-8:]) or 'nothing said'!r}")  # with -rP, for the record
+        last_words = " ".join(log.read_text(errors="replace").split()[-8:])
+        sys.stdout.write(f"seed {seed}, kill {killed}: {last_words or 'nothing said so far'}\n")  # shown with -rP
         killed += 1
     assert_same_tables(finish(finished_run, config, workspace, open_run), finished_run)
 

@@ -1,7 +1,7 @@
 -- Views over the tables, defined anew at every start (they hold no data). Each column is described, as those
 -- of the tables are: docs/schema.md is made from it. In one transaction, or each comment would wait for the disk.
--- QUALIFY is avoided: joins of views that use it fail in DuckDB 2.0.0. Decisions are joined by run, phase and
--- subject, so that a filter on run_id reaches every table.
+-- QUALIFY is avoided: joins of views that use it fail in DuckDB 2.0.0. Functions are those of DuckDB 1.4, which
+-- can open the file. Decisions are joined by run, phase and subject, so that a filter on run_id reaches every table.
 BEGIN;
 
 -- ---- rows and verdicts
@@ -355,7 +355,8 @@ SELECT t.trajectory_id, t.problem_id, t.kind,
        l.reason AS later_reason
 FROM (SELECT trajectory_id FROM verdicts GROUP BY trajectory_id HAVING min(label) <> max(label)) n
 JOIN (SELECT rowid AS row, * FROM verdicts) e ON e.trajectory_id = n.trajectory_id
-JOIN (SELECT rowid AS row, * FROM verdicts) l ON l.trajectory_id = n.trajectory_id AND l.row > e.row AND l.label <> e.label
+JOIN (SELECT rowid AS row, * FROM verdicts) l
+    ON l.trajectory_id = n.trajectory_id AND l.row > e.row AND l.label <> e.label
 JOIN trajectories t ON t.trajectory_id = n.trajectory_id;
 COMMENT ON VIEW verifier_disagreements IS 'Trajectories of which two verdicts differ in the label, a row per pair; which verdict a run rests on is in run_rows.';
 COMMENT ON COLUMN verifier_disagreements.trajectory_id IS 'The trajectory.';
@@ -589,7 +590,8 @@ COMMENT ON COLUMN example_cost.engine_seconds_per_example IS 'engine_seconds / n
 -- ---- runs
 
 CREATE OR REPLACE VIEW run_status AS
-SELECT r.run_id, r.started_at, last(e.event ORDER BY e.happened_at) AS last_event, last(e.phase ORDER BY e.happened_at) FILTER (e.phase IS NOT NULL) AS last_phase,
+SELECT r.run_id, r.started_at, last(e.event ORDER BY e.happened_at) AS last_event,
+       last(e.phase ORDER BY e.happened_at) FILTER (e.phase IS NOT NULL) AS last_phase,
        max(e.happened_at) AS last_event_at, bool_or(e.event = 'completed') AS completed
 FROM runs r LEFT JOIN run_events e USING (run_id) GROUP BY r.run_id, r.started_at;
 COMMENT ON VIEW run_status IS 'Where each run stands.';
@@ -637,9 +639,10 @@ FROM funnel
 UNION ALL
 SELECT run_id, 2, 'samples', item, metric, value, NULL FROM (
     UNPIVOT (
-        SELECT run_id, phase || if(arm = '', '', ', ' || arm) AS item, count(*)::DOUBLE AS num_samples,
-               count(*) FILTER (label = 'correct') / nullif(count(label), 0) AS correct_share, avg(cut::INT) AS truncated_share,
-               avg(num_tokens) AS mean_tokens, avg(mean_entropy_nats) AS mean_entropy_nats
+        SELECT run_id, phase || CASE arm WHEN '' THEN '' ELSE ', ' || arm END AS item,
+               count(*)::DOUBLE AS num_samples,
+               count(*) FILTER (label = 'correct') / nullif(count(label), 0) AS correct_share,
+               avg(cut::INT) AS truncated_share, avg(num_tokens) AS mean_tokens, avg(mean_entropy_nats) AS mean_entropy_nats
         FROM run_trajectories GROUP BY ALL
     ) ON num_samples, correct_share, truncated_share, mean_tokens, mean_entropy_nats INTO NAME metric VALUE value
 )

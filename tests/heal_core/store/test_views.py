@@ -123,7 +123,9 @@ class DrawnRun:
         fixed = Random(parent_id)
         for separator, starts in STEP_STARTS.items():
             step = fixed.randint(1, len(starts) - 1)
-            self.add("profiles", f"{separator}-{parent_id}", trajectory_id=parent_id, separator=separator,
+            # the other setting's id comes first, so that it would be taken if both fitted
+            profile_id = f"{'b' if separator == 'blank_line' else 'a'}-{parent_id}"
+            self.add("profiles", profile_id, trajectory_id=parent_id, separator=separator,
                      num_steps=len(starts), step_start_chars=starts, step_start_tokens=starts,
                      step_entropies=[0.1] * len(starts), breakpoint_step=step, surge_nats=0.25, window_size=3,
                      z_score=None, flat=False)  # fmt: skip
@@ -175,6 +177,8 @@ class DrawnRun:
 
     def _later_phases(self) -> None:
         examples = [row for row in self.tables["examples"] if row["run_id"] == self.run_id]
+        # a row may serve twice, where one model is teacher and student
+        self.use("evaluation", examples[0]["row_id"], "rollout", arm="base", label="correct")
         self.decide("pure_threshold", "pooled", "", "frozen", "jump", 0.6)
         for arm in ARMS:
             for stage in ("I", "II", "III"):
@@ -338,9 +342,7 @@ def test_a_repair_has_the_profile_that_cut_its_path_once(drawn: Store) -> None:
 def test_settings_that_cut_at_the_same_token_do_not_double_a_repair(drawn_afresh: Store) -> None:
     before = drawn_afresh.rows("SELECT * FROM run_repairs ORDER BY ALL")
     starts = [0, before[0]["num_prefix_tokens"]]
-    (profile,) = drawn_afresh.rows(
-        "SELECT * FROM profiles WHERE profile_id = ?", [f"blank_line-{before[0]['parent_id']}"]
-    )
+    (profile,) = drawn_afresh.rows("SELECT * FROM profiles WHERE profile_id = ?", [f"b-{before[0]['parent_id']}"])
     twin = {"profile_id": "zzz", "step_start_tokens": starts, "breakpoint_step": 1, "num_steps": 2}
     drawn_afresh.append("profiles", [profile | twin])
     assert drawn_afresh.rows("SELECT * FROM run_repairs ORDER BY ALL") == before
@@ -369,9 +371,12 @@ def test_phases_add_up_to_what_the_kinds_of_samples_spent(drawn: Store) -> None:
 
 def test_an_example_costs_what_was_sampled_for_its_kind_on_training_problems(drawn: Store) -> None:
     rows = {(row["arm"], row["kind"]): row for row in drawn.rows("SELECT * FROM example_cost WHERE run_id = 'first'")}
-    sampled = totals(drawn, "SELECT t.phase, sum(t.num_tokens)::INT AS tokens FROM run_trajectories t "
-                            "JOIN run_problems p USING (run_id, problem_id) "
-                            "WHERE t.run_id = 'first' AND p.split = 'train' GROUP BY ALL", by="phase")  # fmt: skip
+    sampled = totals(
+        drawn,
+        "SELECT phase, sum(num_tokens)::INT AS tokens FROM run_trajectories JOIN run_problems USING (run_id, problem_id) "
+        "WHERE run_id = 'first' AND split = 'train' AND phase <> 'evaluation' GROUP BY ALL",
+        by="phase",
+    )
     tokens = {phase: row["tokens"] for phase, row in sampled.items()}
     heal = {kind: rows["heal", kind] for kind in ("rollout", "guided", "repair", "all")}
     assert heal["rollout"]["num_tokens"] == rows["rejection_sampling", "all"]["num_tokens"] == tokens["rollouts"]

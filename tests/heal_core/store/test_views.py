@@ -373,7 +373,8 @@ def test_an_example_costs_what_was_sampled_for_its_kind_on_training_problems(dra
     rows = {(row["arm"], row["kind"]): row for row in drawn.rows("SELECT * FROM example_cost WHERE run_id = 'first'")}
     sampled = totals(
         drawn,
-        "SELECT phase, sum(num_tokens)::INT AS tokens FROM run_trajectories JOIN run_problems USING (run_id, problem_id) "
+        "SELECT phase, sum(num_tokens)::INT AS tokens "
+        "FROM run_trajectories JOIN run_problems USING (run_id, problem_id) "
         "WHERE run_id = 'first' AND split = 'train' AND phase <> 'evaluation' GROUP BY ALL",
         by="phase",
     )

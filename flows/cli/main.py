@@ -66,6 +66,7 @@ def main() -> None:
         exit_code = _report(console, error)
         if exit_code is None:
             raise
+        _exit(exit_code)
     if interruption.has_come():
         _exit_interrupted(console)
     sys.exit(exit_code)
@@ -85,9 +86,14 @@ def _report(console: Console, error: BaseException) -> int | None:
 
 def _exit_interrupted(console: Console) -> NoReturn:
     console.print("interrupted: what is finished is stored; the same command goes on from there", soft_wrap=True)
+    _exit(130)
+
+
+def _exit(exit_code: int) -> NoReturn:
+    """End without the interpreter's own end: what libraries still hold of a broken-off call complains there."""
     sys.stdout.flush()
-    # without the interpreter's own end: what libraries still hold of the broken-off call complains there
-    os._exit(130)
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,6 @@ REDUCED = {
 class Heal:
     """Starts `heal` from the repository's root, in the interpreter that runs the tests."""
 
-    folder: Path
-
     def __call__(self, *arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Return the finished command with its output."""
         return subprocess.run(
@@ -62,7 +60,7 @@ class Heal:
             )
 
     def config(self, workspace: Path, **settings: Any) -> Path:
-        """Return the file of the reduced demo's settings; `a__b=c` sets `a.b`."""
+        """Return the file, beside the workspace, of the reduced demo's settings; `a__b=c` sets `a.b`."""
         tree = yaml.safe_load((ROOT / "deployments/lab/demo.yaml").read_text())
         changes = {**REDUCED, **{name.replace("__", "."): value for name, value in settings.items()}}
         for name, value in {"workspace": str(workspace), **changes}.items():
@@ -71,7 +69,7 @@ class Heal:
             for parent in parents:
                 group = group.setdefault(parent, {})
             group[last] = value
-        path = self.folder / f"{workspace.name}.yaml"
+        path = workspace.with_name(f"{workspace.name}.yaml")
         path.write_text(yaml.safe_dump(tree))
         return path
 
@@ -103,15 +101,15 @@ class FinishedRun:
 
 
 @pytest.fixture
-def heal(tmp_path: Path) -> Heal:
-    return Heal(tmp_path)
+def heal() -> Heal:
+    return Heal()
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """The whole method on the reduced lab, run once for all tests; they must leave it as it is."""
     folder = tmp_path_factory.mktemp("lab")
-    heal, workspace = Heal(folder), folder / "workspace"
+    heal, workspace = Heal(), folder / "workspace"
     config = heal.config(workspace)
     done = heal("run", config, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -51,9 +51,9 @@ def test_a_finished_run_is_checked_rebuilt_compacted_and_measured(heal: Any, wor
 
 
 @pytest.mark.slow
-def test_a_run_finds_nothing_to_do_after_its_store_was_compacted(finished_run: Any, heal: Any, workspace: Path) -> None:
+def test_a_run_finds_nothing_to_do_after_its_store_was_compacted(heal: Any, workspace: Path) -> None:
     assert heal("store", "compact", "-w", workspace).returncode == 0
-    again = heal("run", finished_run.heal.config(workspace), "--json")
+    again = heal("run", heal.config(workspace), "--json")
     assert again.returncode == 0, again.stderr
     assert not any(json.loads(again.stdout)["generated"].values())
 

@@ -46,7 +46,7 @@ def run_query(store: Connection, query: str) -> tuple[list[str], list[tuple[Any,
 
 
 def run_overview(store: Connection) -> list[dict[str, Any]]:
-    """Return one row per run, the newest first."""
+    """Return one row per run, the one that was first started last coming first."""
     return _rows(
         store,
         """
@@ -59,7 +59,7 @@ def run_overview(store: Connection) -> list[dict[str, Any]]:
                (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'rollouts') AS rollouts,
                (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'repairs') AS repairs,
                (SELECT count(*) FROM quarantine q WHERE q.run_id = s.run_id) AS quarantined
-        FROM run_status s ORDER BY s.started_at DESC
+        FROM run_status s JOIN runs USING (run_id) ORDER BY runs.rowid DESC
         """,
     )
 

@@ -590,9 +590,10 @@ COMMENT ON COLUMN example_cost.engine_seconds_per_example IS 'engine_seconds / n
 -- ---- runs
 
 CREATE OR REPLACE VIEW run_status AS
-SELECT r.run_id, r.started_at, last(e.event ORDER BY e.happened_at) AS last_event,
-       last(e.phase ORDER BY e.happened_at) FILTER (e.phase IS NOT NULL) AS last_phase,
-       max(e.happened_at) AS last_event_at, bool_or(e.event = 'completed') AS completed
+-- in the order of writing: a clock may jump back
+SELECT r.run_id, r.started_at, last(e.event ORDER BY e.rowid) AS last_event,
+       last(e.phase ORDER BY e.rowid) FILTER (e.phase IS NOT NULL) AS last_phase,
+       last(e.happened_at ORDER BY e.rowid) AS last_event_at, bool_or(e.event = 'completed') AS completed
 FROM runs r LEFT JOIN run_events e USING (run_id) GROUP BY r.run_id, r.started_at;
 COMMENT ON VIEW run_status IS 'Where each run stands.';
 COMMENT ON COLUMN run_status.run_id IS 'The run.';
@@ -614,11 +615,11 @@ COMMENT ON COLUMN run_settings.value IS 'Its value as text, a list as JSON; null
 CREATE OR REPLACE VIEW run_reuse AS
 SELECT r.run_id, r.phase, r.arm, r.kind, count(*) AS num_rows,
        count(*) FILTER (u.first_run <> u.last_run) AS num_shared,
-       count(*) FILTER (u.first_started_at < own.started_at) AS num_reused
+       count(*) FILTER (u.first_runs_row < own.rowid) AS num_reused
 FROM run_rows r
 JOIN runs own USING (run_id)
 JOIN (
-    SELECT row_id, min(run_id) AS first_run, max(run_id) AS last_run, min(started_at) AS first_started_at
+    SELECT row_id, min(run_id) AS first_run, max(run_id) AS last_run, min(runs.rowid) AS first_runs_row
     FROM run_rows JOIN runs USING (run_id) GROUP BY row_id
 ) u USING (row_id)
 GROUP BY ALL;

@@ -115,7 +115,7 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
     }
     with Store(workspace) as store:
         for number, (run_id, happened) in enumerate(events.items()):
-            started = began + timedelta(days=number)
+            started = began - timedelta(days=number)  # the clock jumps back: the order of writing counts
             store.append("runs", [table_row("runs", run_id=run_id, started_at=started)])
             for second, (event, phase) in enumerate(happened):
                 store.append(
@@ -123,7 +123,7 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
                     [
                         table_row(
                             "run_events", event_id=f"{run_id} {second}", run_id=run_id, event=event, phase=phase,
-                            happened_at=started + timedelta(seconds=second),
+                            happened_at=started - timedelta(seconds=second),
                         )
                     ],
                 )  # fmt: skip
@@ -144,6 +144,6 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
     new = overview[1]
     assert (new["problems"], new["rollouts"], new["repairs"], new["quarantined"]) == (1, 2, 1, 1)
     # shown in local time
-    assert new["last_event"] == (began + timedelta(days=1, seconds=2)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    assert new["last_event"] == (began - timedelta(days=1, seconds=2)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     # the phase that was closed last, whatever happened since
     assert [row["last_phase"] for row in overview] == [None, "rollouts", "rollouts"]

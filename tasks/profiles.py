@@ -42,6 +42,7 @@ def profile_chunk(session: Session, work: ProfileWork) -> int:
         )
         rows.append({"profile_id": profile_id, "trajectory_id": row_id, **_columns(profile)})
     session.store.append("profiles", rows)
+    session.count("profiles", len(rows))
     return len(rows)
 
 

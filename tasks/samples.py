@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
+from heal_core.errors import StoreError
 from heal_core.fill import fill_slots
 from heal_core.keys import content_key
 from heal_core.plan import Slot, choose_verdict
@@ -45,8 +46,8 @@ def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
     """Return, by slot, the row id a run uses and whether it counts as cut; sample what is missing."""
     with session.engine_lock:
         filled = fill_slots(session.store, lambda: session.engine(work.model), work.slots, work.sampling)
-    session.made[work.phase] += filled.num_sampled
-    session.made["tokens"] += filled.num_sampled_tokens
+    session.count(work.phase, filled.num_sampled)
+    session.count("tokens", filled.num_sampled_tokens)
     return {slot_id: [row.row_id, row.cut] for slot_id, row in filled.used.items()}
 
 
@@ -74,6 +75,11 @@ def verify_chunk(session: Session, work: VerifyWork) -> dict[str, int]:
     for row_id, verdict in session.verifiers.grade_all(list(items.values())):
         counts[verdict.label] += 1
         identity = verifier_identity(items[row_id].problem_type)
+        if (verdict.verifier, verdict.verifier_version) != identity:
+            raise StoreError(
+                f"{verdict.verifier} {identity[1]} was replaced by {verdict.verifier_version} while the run was going "
+                "on. Run the same command again: it is a new run then, which grades with one version."
+            )
         rows.append(
             {
                 "verdict_id": content_key("verdict", row_id, identity, work.limit_seconds),
@@ -90,5 +96,5 @@ def verify_chunk(session: Session, work: VerifyWork) -> dict[str, int]:
         )
     rows.sort(key=lambda row: str(row["verdict_id"]))
     session.store.append("verdicts", rows)
-    session.made["verdicts"] += len(rows)
+    session.count("verdicts", len(rows))
     return counts

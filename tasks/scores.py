@@ -45,6 +45,7 @@ def score_chunk(session: Session, work: ScoreWork) -> int:
         for score_id, row in sorted(missing.items())
     ]
     session.store.append("scores", rows)
+    session.count("scores", len(rows))
     return len(rows)
 
 

@@ -32,6 +32,14 @@ from heal_core.verify.pool import VerifierPool
 
 logger = logging.getLogger("heal")
 
+_WORDS = {
+    "guided": "guided samples",
+    "equal_tokens": "rollouts",
+    "evaluation": "answers",
+    "optimizer_steps": "optimizer steps",
+}
+"""How the log names what is counted under a phase's name or a column's."""
+
 
 class Session:
     """One process's work on one run. Engines are not thread-safe: use them under `engine_lock`."""
@@ -43,6 +51,7 @@ class Session:
         self.verifiers = verifiers
         self.engine_lock = threading.Lock()
         self.made: Counter[str] = Counter()
+        self._made_lock = threading.Lock()
         self.run_id = ""
         self._engine: tuple[EngineConfig, Engine] | None = None
 
@@ -125,15 +134,20 @@ class Session:
         """Return the phases of the run that have been closed."""
         return read_closed_phases(self.store, self.run_id)
 
+    def count(self, what: str, num: int) -> None:
+        """Note that so many were newly made; chunks are graded in other threads than they are sampled in."""
+        with self._made_lock:
+            self.made[what] += num
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Log and record what a phase of the run took."""
         before, started = Counter(self.made), time.monotonic()
         yield
-        made = {key: num for key, num in (self.made - before).items() if num}
+        made = dict(self.made - before)
         seconds = time.monotonic() - started
-        words = ", ".join(f"{num} {key}" for key, num in made.items()) or "nothing"
-        logger.info("%s: done in %.1f s; newly sampled or trained: %s", name, seconds, words)
+        words = ", ".join(f"{num} {_WORDS.get(key, key)}" for key, num in made.items()) or "nothing"
+        logger.info("%s: done in %.1f s; newly made: %s", name, seconds, words)
         self.record_event("phase", name, {"seconds": seconds, "made": made})
 
     def record_event(self, event: str, phase: str | None = None, detail: Mapping[str, Any] | None = None) -> None:

@@ -79,7 +79,8 @@ def train_stage(session: Session, work: StageWork) -> str:
         config=session.config.sft.model_copy(update={"seed": seed}),
     )
     result = run_stage(spec)
-    session.made["optimizer_steps"] += result.num_optimizer_steps
+    session.count("stages", 1)
+    session.count("optimizer_steps", result.num_optimizer_steps)
     session.store.append("checkpoints", [_row(work, result)])
     logger.info(
         "%s stage %s: %d examples, %d steps, loss %.3f -> %.3f",

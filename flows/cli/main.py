@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import look, run, store
+from flows.cli import look, run, sql, store
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
 USER_MISTAKES = (ConfigError, InputError, ModelError, StoreError)
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("status")(look.status)
-app.command("sql")(look.sql)
+app.command("sql")(sql.sql)
 app.command("show")(look.show)
 app.add_typer(store.app)
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.cli.look import WorkspaceOption, print_rows
+from flows.cli.look import WorkspaceOption
+from flows.cli.table import print_rows
 
 app = typer.Typer(
     name="store",

@@ -1,0 +1,58 @@
+import pytest
+
+from heal_core.store.sqltext import blank_literals, is_complete, without_semicolon
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1;",
+        "SELECT 1; -- it's done",
+        "SELECT ';' ; /* ' */",
+        "SELECT 'it''s';",
+        'SELECT "a;b";',
+        "SELECT $$ ' $$;",
+        "SELECT $q$ ; $$ $q$;",
+        "SELECT 1;\n\n",
+        "SELECT $a;",
+    ],
+)
+def test_a_statement_with_its_semicolon_is_complete(sql: str) -> None:
+    assert is_complete(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        "SELECT 1 -- ;",
+        "SELECT ';",
+        "SELECT ';'",
+        "SELECT /* ;",
+        "SELECT /* */ 1 /* ;",
+        'SELECT "a;',
+        "SELECT $$ ;",
+        "SELECT $q$ ; $$;",
+        "",
+    ],
+)
+def test_an_open_text_or_comment_hides_its_semicolon(sql: str) -> None:
+    assert not is_complete(sql)
+
+
+def test_blanked_text_has_the_same_places() -> None:
+    sql = "SELECT 'a;b' /* ;\n */, c"
+    assert blank_literals(sql) == "SELECT " + " " * 5 + " " + " " * 4 + "\n" + " " * 3 + ", c"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("SELECT 1; -- end", "SELECT 1"),
+        ("SELECT ';' -- ;", "SELECT ';' -- ;"),
+        ("SELECT ';';  ", "SELECT ';'"),
+    ],
+)
+def test_a_statement_loses_its_semicolon_and_what_follows(statement: str, expected: str) -> None:
+    assert without_semicolon(statement) == expected

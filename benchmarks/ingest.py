@@ -171,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trajectories", type=int, default=20_000)
     parser.add_argument("--tokens", type=int, default=500)
-    parser.add_argument("--executemany-rows", type=int, default=200)
+    parser.add_argument("--executemany-rows", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     print_report("ingest", measure(asked.trajectories, asked.tokens, asked.executemany_rows, asked.rounds))

@@ -1,6 +1,7 @@
 """What publishing and rebuilding cost as a store grows.
 
     python -m benchmarks.publish --trajectories 10000 100000 1000000
+    python -m benchmarks.publish --copy-gib 6             only the copying, of a file that large
 
 Per size, in a synthetic store that is removed afterwards: seconds of `Store.publish` after
 a flush of new rows, and so the interval that the 5 % rule makes of it; the size of the
@@ -11,6 +12,7 @@ the index from the parts, publishing included.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -102,6 +104,17 @@ def _copier(source: Path) -> Callable[[], float]:
     return side
 
 
+def measure_copy(folder: Path, num_bytes: int, num_rounds: int) -> dict[str, Any]:
+    """Return what copying a file of random bytes costs, as publishing copies: past the page cache, the disk decides."""
+    source, block = folder / "published", os.urandom(min(num_bytes, 2**26))
+    with source.open("wb") as file:
+        for _ in range(num_bytes // len(block)):
+            file.write(block)
+    durable.sync_file(source)
+    copy = _copier(source)
+    return {"copied_bytes": source.stat().st_size, "copy_seconds": spread([copy() for _ in range(num_rounds)])}
+
+
 def main() -> None:
     """Print a line of JSON per size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,7 +123,13 @@ def main() -> None:
     parser.add_argument("--mean-tokens", type=float, default=32.0)
     parser.add_argument("--rows-per-part", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3, help="rebuilds; publishing is measured at least 5 times")
+    parser.add_argument("--copy-gib", type=float)
     asked = parser.parse_args()
+    if asked.copy_gib:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = measure_copy(Path(folder), int(asked.copy_gib * 2**30), max(asked.rounds, 5))
+        print_report("publish", figures)
+        return
     for num in asked.trajectories:
         config = SyntheticConfig(
             num_trajectories=num,

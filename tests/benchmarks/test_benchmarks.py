@@ -64,6 +64,12 @@ def test_publish_reports_sizes_times_and_the_interval() -> None:
     assert figures["interval_seconds"] >= 10.0
 
 
+def test_publish_can_measure_the_copying_alone() -> None:
+    figures = report("publish", "--copy-gib", "0.001", "--rounds", "1")
+    assert figures["copied_bytes"] == int(0.001 * 2**30)
+    assert figures["copy_seconds"]["median"] > 0
+
+
 @pytest.mark.parametrize("source", ["synthetic", "stored"])
 def test_encodings_give_the_arrays_back_and_report_bytes_per_token(source: str, workspace: Path) -> None:
     chosen = ["--workspace", str(workspace)] if source == "stored" else ["--trajectories", "50", "--tokens", "20"]

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ import pyarrow as pa
 
 from heal_core.store import database, durable, parts
 from heal_core.store.check import check_store
-from heal_core.store.rewrite import rewrite
+from heal_core.store.rewrite import rebuild, rewrite
 from heal_core.store.store import Store, open_reader
 from heal_core.store.workspace import Workspace
 
 Script = tuple[Callable[[Workspace], object], ...]
 
 TABLES = ("problems", "trajectories", "verdicts")
+FIRST_SCHEMA = "0001_initial"
 LAST_STEP = 10**9
 
 
@@ -95,8 +97,36 @@ def write(workspace: Workspace) -> None:
         store.append("verdicts", [verdict(name) for name in "abc"])
 
 
-SCRIPTS: dict[str, tuple[Callable[[Workspace], object], ...]] = {"write": (write,), "compact": (write, rewrite)}
-"""What is done one after the other; kills fall into the last."""
+def age(workspace: Workspace) -> None:
+    """Put a database of the first schema in place of the newest, over the same parts."""
+    workspace.writer_database.unlink()
+    with duckdb.connect(str(workspace.writer_database), config={"storage_compatibility_version": "v1.4.0"}) as old:
+        folder = resources.files("heal_core.store")
+        old.execute((folder / "meta.sql").read_text())
+        old.execute((folder / "migrations" / f"{FIRST_SCHEMA}.sql").read_text())
+        old.execute("INSERT INTO migrations VALUES (?, now())", [FIRST_SCHEMA])
+        for part in parts.in_order({part: parts.read_header(part) for part in parts.list_parts(workspace.parts)}):
+            key, *columns = (name for name, *_ in old.execute(f"DESCRIBE {part.table_name}").fetchall())
+            shared = [key, *(name for name in columns if name in parts.read_header(part).columns)]
+            if "part_name" in columns:
+                shared.append("parse_filename(filename, true) AS part_name")
+            rows = f"SELECT {', '.join(shared)} FROM read_parquet('{part.path}', filename = true)"
+            old.execute(f"INSERT INTO {part.table_name} BY NAME {rows} ANTI JOIN {part.table_name} USING ({key})")
+            old.execute("INSERT INTO parts VALUES (?, ?, 1, 1, now())", [part.part_name, part.table_name])
+
+
+def open_and_close(workspace: Workspace) -> None:
+    with workspace.lock():
+        Store(workspace).close()
+
+
+SCRIPTS: dict[str, Script] = {
+    "write": (write,),
+    "compact": (write, rewrite),
+    "rebuild": (write, rebuild),
+    "upgrade": (write, age, open_and_close),
+}
+"""What is done one after the other; kills fall into the last, which is then done again."""
 
 
 RECIPE = {"recipe_id": "r", "kind": "rollout", "model_name_or_path": "m", "settings": "{}"}
@@ -123,7 +153,7 @@ def trajectory(name: str) -> dict[str, Any]:
 def verdict(name: str) -> dict[str, Any]:
     return {
         "verdict_id": f"v{name}", "trajectory_id": f"t{name}", "label": "correct", "extracted": "1", "reason": None,
-        "verifier": "math", "verifier_version": "1", "seconds": 0.1, "limit_seconds": 5.0, "created_at": None,
+        "verifier": "math", "verifier_version": "1", "seconds": 0.1, "limit_seconds": None, "created_at": None,
     }  # fmt: skip
 
 
@@ -151,8 +181,7 @@ def check_survivor(script: Script, workspace: Workspace, wanted: dict[str, list[
         ]
         if [row[0] for row in seen["tokens"]] != [row[0] for row in seen["trajectories"]]:
             faults.append("published trajectories lacked their tokens")
-    for act in script:
-        act(workspace)
+    script[-1](workspace)
     after = read(workspace)
     faults += [f"{finding.what}" for finding in check_store(workspace).findings]
     return faults + [

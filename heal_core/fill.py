@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from heal_core.engines.base import Engine, SamplingConfig
 from heal_core.plan import Slot, UsedRow, choose_row, find_missing
 from heal_core.records import Completion
@@ -80,8 +82,9 @@ def trajectory_row(slot: Slot, completion: Completion) -> dict[str, Any]:
         "mean_logprob_nats": float(completion.logprobs.mean()) if num_tokens else None,
         "seconds": completion.seconds,
         "created_at": datetime.now(UTC),
-        "token_ids": completion.token_ids.tolist(),
-        "logprobs": completion.logprobs.tolist(),
-        "entropies": completion.entropies.tolist(),
-        "token_starts": completion.token_starts.tolist(),
+        # arrays of the stored types are taken as they are, which lists are not
+        "token_ids": completion.token_ids.astype(np.int32),
+        "logprobs": completion.logprobs.astype(np.float32),
+        "entropies": completion.entropies.astype(np.float32),
+        "token_starts": completion.token_starts.astype(np.int32),
     }

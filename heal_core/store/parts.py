@@ -28,6 +28,14 @@ TOKEN_ARRAYS = pa.schema(
 )
 """Columns of trajectory parts that stay out of the database, aligned, one entry per sampled token."""
 
+_ENCODINGS = {
+    "token_ids": "PLAIN",
+    "logprobs": "BYTE_STREAM_SPLIT",
+    "entropies": "BYTE_STREAM_SPLIT",
+    "token_starts": "DELTA_BINARY_PACKED",
+}
+"""How token arrays are written: the smallest that DuckDB 1.4 reads (docs/benchmarks.md)."""
+
 _SEQUENCE, _SCHEMA = b"heal.sequence", b"heal.schema"
 
 
@@ -65,7 +73,14 @@ def write_part(folder: Path, table_name: str, rows: pa.Table, sequence: int, sch
         durable.sync_file(folder)
     sink = pa.BufferOutputStream()
     said = {_SEQUENCE: str(sequence), _SCHEMA: schema}
-    pq.write_table(rows.replace_schema_metadata(said), sink, compression="zstd")
+    encodings = {f"{name}.list.element": how for name, how in _ENCODINGS.items() if name in rows.column_names}
+    pq.write_table(
+        rows.replace_schema_metadata(said),
+        sink,
+        compression="zstd",
+        use_dictionary=[name for name in rows.column_names if name not in _ENCODINGS],
+        column_encoding=encodings,
+    )
     data = sink.getvalue()
     part = part_of(target / f"{hashlib.sha256(data).hexdigest()}.parquet")
     if not part.path.exists():

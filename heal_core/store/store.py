@@ -20,7 +20,6 @@ from typing import Any, Self
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from heal_core.errors import StoreError
 from heal_core.store import durable
@@ -114,11 +113,11 @@ class Store:
             StoreError: If a row has not the table's columns, or no value where one is needed;
                 nothing is stored then.
         """
-        table_rows = self._part_rows(table, rows)
+        unknown = self._unknown(table, rows)
+        if not unknown:
+            return 0
+        table_rows = self._part_rows(table, unknown)
         with self._lock:
-            table_rows = self._unknown(table, table_rows)
-            if not table_rows.num_rows:
-                return 0
             self._sequence += 1
             sequence = self._sequence
         part = write_part(self.workspace.parts, table, table_rows, sequence, newest_schema())
@@ -144,13 +143,15 @@ class Store:
             )
         return self.append(table, rows)
 
-    def _unknown(self, table: str, rows: pa.Table) -> pa.Table:
-        """Return the rows whose content key the table lacks."""
-        key = rows.column_names[0]
-        known = self.frame_for(rows[key].to_pylist(), f"SELECT {key} FROM {table} SEMI JOIN wanted ON {key} = id")
-        if known.is_empty():
-            return rows
-        return rows.filter(pc.invert(pc.is_in(rows[key], known.to_arrow()[key].combine_chunks())))
+    def _unknown(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the rows whose content key the table lacks, the first of each key."""
+        key = self.part_schema(table).names[0]
+        first: dict[Any, Mapping[str, Any]] = {}
+        for row in rows:
+            first.setdefault(row.get(key), row)
+        ids = [name for name in first if name is not None]
+        known = set(self.frame_for(ids, f"SELECT {key} FROM {table} SEMI JOIN wanted ON {key} = id")[key])
+        return [row for name, row in first.items() if name not in known]
 
     def _changed(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the keys of rows that are stored with other values."""
@@ -301,13 +302,12 @@ class Store:
         return schema
 
     def _part_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """Return rows as a part holds them, the first of each content key.
+        """Return rows as a part holds them.
 
         A part that is durable must be mergeable, or no later start could open the store.
         """
         schema = self.part_schema(table)
         key, columns = schema.names[0], set(schema.names)
-        unique: dict[Any, Mapping[str, Any]] = {}
         for row in rows:
             if row.keys() != columns:
                 raise StoreError(
@@ -316,8 +316,7 @@ class Store:
                 )
             if empty := [field.name for field in schema if not field.nullable and row[field.name] is None]:
                 raise StoreError(f"row {row[key]} for table {table} has no value in the columns {empty}")
-            unique.setdefault(row[key], row)
-        return pa.Table.from_pylist(list(unique.values()), schema=schema)
+        return pa.Table.from_pylist(list(rows), schema=schema)
 
     def _define_tokens_view(self) -> None:
         """Point the view `tokens` at the trajectory parts; without any it has no rows.

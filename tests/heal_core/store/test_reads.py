@@ -116,7 +116,7 @@ def test_tokens_come_from_the_parts_that_hold_them(store: Store, make_slot: Make
     for row_id, tokens in found.items():
         row = rows[row_id]
         assert (tokens.problem_id, tokens.prefix, tokens.text) == (row["problem_id"], row["prefix"], row["text"])
-        assert tokens.token_ids.tolist() == row["token_ids"]
+        assert tokens.token_ids.tolist() == row["token_ids"].tolist()
         assert tokens.logprobs == pytest.approx(row["logprobs"], rel=1e-6)
         assert tokens.entropies == pytest.approx(row["entropies"], rel=1e-6)
     assert read_tokens(store, []) == {}

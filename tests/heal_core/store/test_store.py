@@ -486,9 +486,9 @@ def test_the_tokens_view_reads_the_parts(
     expected = sorted(
         (
             row["trajectory_id"],
-            row["token_ids"],
-            [pytest.approx(value, abs=1e-6) for value in row["entropies"]],
-            row["token_starts"],
+            row["token_ids"].tolist(),
+            [pytest.approx(float(value), abs=1e-6) for value in row["entropies"]],
+            row["token_starts"].tolist(),
         )
         for row in rows
     )

@@ -22,8 +22,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## Distil the lab's student from its teacher: the whole pipeline, some minutes on 2 cores
 	$(BIN)/heal run deployments/lab/demo.yaml
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest -m "not full"
+test: $(STAMP)  ## Run the tests, on up to 4 cores
+	$(BIN)/python -m pytest -m "not full" -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

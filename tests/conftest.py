@@ -37,6 +37,14 @@ REDUCED = {
 """What makes the demo small: seconds of sampling, yet problems of every band, and repairs that are kept."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay in one process when several run them: a file's, and all that share the finished run."""
+    for item in items:
+        shared = "finished_run" if "finished_run" in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @dataclass(frozen=True)
 class Heal:
     """Starts `heal` from the repository's root, in the interpreter that runs the tests."""

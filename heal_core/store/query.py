@@ -71,6 +71,8 @@ class SqlSession:
         self.write = write
         # a name in a query shall never mean a variable of this program
         self._connection.execute("SET python_enable_replacements = false")
+        # with threads for writing, DuckDB 2.0.0 may wait for ever when the query of a COPY fails
+        self._connection.execute("SET async_threads = 0")
         if not write:
             # DuckDB would spill into the current folder
             self._connection.execute("SET temp_directory = $folder", {"folder": f"{workspace.database}.tmp"})

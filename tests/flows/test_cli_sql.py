@@ -29,6 +29,7 @@ from heal_core.store.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 FIVE = "FROM range(5) t(n)"
+FAILING = "SELECT CASE WHEN n = 90000 THEN error('broken') ELSE n END AS n FROM range(100000) t(n)"
 
 
 def problem(name: str) -> dict[str, Any]:
@@ -169,11 +170,28 @@ def test_files_have_the_format_of_their_name(ask: Callable[..., str], tmp_path: 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.csv", "rows.json", "rows.txt"])
 def test_a_file_is_written_whole_or_not_at_all(ask: Callable[..., str], tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("as it was")
-    failing = "SELECT CASE WHEN n = 90000 THEN error('broken') ELSE n END AS n FROM range(100000) t(n)"
     with pytest.raises(InputError, match="broken"):
-        ask(failing, output=tmp_path / name)
+        ask(FAILING, output=tmp_path / name)
     assert (tmp_path / name).read_text() == "as it was"
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.slow
+def test_a_failing_query_never_hangs_while_a_file_is_written(workspace: Path, tmp_path: Path) -> None:
+    """DuckDB 2.0.0 did, in one of some dozens of times, for CSV."""
+    script = (
+        "import sys; from pathlib import Path; from heal_core.errors import InputError\n"
+        "from heal_core.store.query import SqlSession; from heal_core.store.workspace import Workspace\n"
+        f"failing = {FAILING!r}\n"
+        "with SqlSession(Workspace(sys.argv[1])) as session, session.current():\n"
+        "    (statement,) = session.split(failing)\n"
+        "    for _ in range(300):\n"
+        "        try:\n            session.copy(statement, {}, sys.argv[2], 'csv')\n"
+        "        except InputError:\n            pass\n"
+        "        else:\n            sys.exit('it did not fail')\n"
+    )
+    command = [sys.executable, "-c", script, str(workspace), str(tmp_path / "rows")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
 
 
 @pytest.mark.parametrize(

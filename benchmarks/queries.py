@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.polars_peer import QUESTIONS
 from benchmarks.timing import interleave, print_report, ratio, spread, timed
-from heal_core.store.inspect import open_store, run_query
+from heal_core.store.inspect import open_store
 
 GOAL_RATIO, GOAL_SECONDS = 1.2, 1.0
 
@@ -25,7 +25,8 @@ GOAL_RATIO, GOAL_SECONDS = 1.2, 1.0
 def ask_store(workspace: Path, view: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return the columns and rows of a view of the published store."""
     with open_store(workspace) as store:
-        return run_query(store, f"FROM {view}")
+        cursor = store.execute(f"FROM {view}")
+        return [column[0] for column in cursor.description], cursor.fetchall()
 
 
 def ask_polars(workspace: Path, view: str) -> tuple[list[str], list[tuple[Any, ...]]]:

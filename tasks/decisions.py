@@ -190,7 +190,7 @@ def record_stage(session: Session, arm: str, stage: str, row_ids: Iterable[str])
         }
         for position, row_id in enumerate(ids)
     ]
-    session.store.append_decided("stage_examples", rows)
+    session.store.append_decided("stage_examples", rows, {"run_id": session.run_id, "arm": arm, "stage": stage})
 
 
 def _verified(session: Session, phase: str, bands: dict[str, str]) -> pl.DataFrame:

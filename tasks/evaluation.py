@@ -25,7 +25,7 @@ def summarise_evaluation(session: Session, arms: Sequence[str]) -> int:
         for arm in arms
         for result in summarise_arm(arm, samples[arm], k, excluded)
     ]
-    session.store.append_decided("evaluations", rows)
+    session.store.append_decided("evaluations", rows, {"run_id": session.run_id})
     return len(rows)
 
 

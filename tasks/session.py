@@ -144,6 +144,7 @@ class Session:
         """Log and record what a phase of the run took."""
         before, started = Counter(self.made), time.monotonic()
         yield
+        self.store.check_decided()
         made = dict(self.made - before)
         seconds = time.monotonic() - started
         words = ", ".join(f"{num} {_WORDS.get(key, key)}" for key, num in made.items()) or "nothing"
@@ -179,7 +180,7 @@ class Session:
             }
             for row_id, cut in sorted(used.items())
         ]
-        self.store.append_decided("run_rows", rows)
+        self.store.append_decided("run_rows", rows, {"run_id": self.run_id, "phase": phase, "arm": arm})
         self.store.publish(force=True)
 
     def record_decisions(self, phase: str, decisions: Sequence[tuple[str, str, str, str | None, float | None]]) -> None:
@@ -197,4 +198,4 @@ class Session:
             }
             for subject_id, problem_id, decision, reason, value in sorted(decisions, key=lambda d: d[0])
         ]
-        self.store.append_decided("decisions", rows)
+        self.store.append_decided("decisions", rows, {"run_id": self.run_id, "phase": phase})

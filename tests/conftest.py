@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from heal_core.store.inspect import open_store, run_query
+from heal_core.store.inspect import open_store
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
@@ -98,8 +98,9 @@ class FinishedRun:
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query on the published store."""
         with open_store(self.workspace) as store:
-            columns, rows = run_query(store, query)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+            cursor = store.execute(query)
+            columns = [column[0] for column in cursor.description]
+            return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
     def one(self, query: str) -> Any:
         """Return the only value of a query."""

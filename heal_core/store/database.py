@@ -26,7 +26,10 @@ logger = logging.getLogger("heal")
 STORAGE_VERSION = "v1.4.0"
 """The oldest DuckDB that can open the files."""
 
-_DAMAGE = ("not a valid DuckDB database", "checksum", "orrupt", "nable to read", "ould not read", "Failed to load")
+_DAMAGE = (
+    "not a valid DuckDB database", "checksum", "orrupt", "nable to read", "ould not read", "Failed to load",
+    "database has been invalidated",
+)  # fmt: skip
 _OWN_TABLES = {"migrations", "meta", "parts", "retired_parts"}
 
 Connection = duckdb.DuckDBPyConnection
@@ -49,7 +52,7 @@ def open_database(path: Path) -> Connection:
     except duckdb.Error as error:
         if is_disk_full(error):
             raise durable.disk_full(path) from error
-        if not any(sign in str(error) for sign in _DAMAGE):
+        if not is_damage(error):
             raise StoreError(_cannot_open(path, error)) from error
         logger.warning("%s was damaged (%s): it is set aside and rebuilt from the parts", path, _first_line(error))
     set_aside(path)
@@ -69,6 +72,11 @@ def _open_migrated(path: Path) -> Connection:
 def is_disk_full(error: duckdb.Error) -> bool:
     """Return whether DuckDB failed for want of room on the disk."""
     return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Return whether DuckDB failed because the bytes of its file are not what it wrote."""
+    return any(sign in str(error) for sign in _DAMAGE)
 
 
 def connect(path: Path) -> Connection:

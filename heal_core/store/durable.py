@@ -62,12 +62,12 @@ def disk_full(path: Path, why: str = "the disk is full") -> StoreError:
     )
 
 
-def sweep_temporaries(folder: Path) -> list[str]:
-    """Remove the files that killed writers left in `folder`; return the names.
+def sweep_temporaries(folder: Path, name: str = "*") -> list[str]:
+    """Remove what killed writers of files called `name` left in `folder`; return the names.
 
     Folders stay: DuckDB spills into `<database>.tmp/`, and a reader may be doing so now.
     """
-    swept = [path for path in sorted(folder.glob("*.tmp")) if path.is_file()]
+    swept = [path for path in sorted(folder.glob(f"{name}.*.tmp")) if path.is_file()]
     for path in swept:
         path.unlink()
     return [path.name for path in swept]

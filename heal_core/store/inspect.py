@@ -1,4 +1,4 @@
-"""What people ask of a published store: runs, any query, one trajectory with all that hangs on it."""
+"""What people ask of a published store: runs, one trajectory with all that hangs on it. SQL has a module of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 
 from heal_core.errors import InputError
-from heal_core.store.store import open_reader
+from heal_core.store.database import is_damage
+from heal_core.store.store import damaged_copy, open_reader
 from heal_core.store.workspace import Workspace
 
 Connection = duckdb.DuckDBPyConnection
@@ -21,28 +22,18 @@ def open_store(workspace: Path) -> Iterator[Connection]:
     """Yield a read-only connection to a workspace's published store.
 
     Raises:
-        StoreError: If there is none.
+        StoreError: If there is none, or it is damaged.
     """
-    connection = open_reader(Workspace(workspace))
+    layout = Workspace(workspace)
+    connection = open_reader(layout)
     try:
         yield connection
+    except duckdb.Error as error:
+        if not is_damage(error):
+            raise
+        raise damaged_copy(layout, error) from error
     finally:
         connection.close()
-
-
-def run_query(store: Connection, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the columns and rows of a query.
-
-    Raises:
-        InputError: With DuckDB's own words, if it refuses the query.
-    """
-    try:
-        if not query.strip(" ;\n\t"):
-            raise InputError("the query is empty: expected one SQL statement, for instance SHOW TABLES.")
-        cursor = store.execute(query)
-        return [column[0] for column in cursor.description or []], cursor.fetchall()
-    except duckdb.Error as error:
-        raise InputError(f"the query was refused: {error}") from error
 
 
 def run_overview(store: Connection) -> list[dict[str, Any]]:

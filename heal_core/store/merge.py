@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from heal_core.errors import StoreError
 from heal_core.store import durable
-from heal_core.store.database import Connection, is_disk_full, newest_schema
+from heal_core.store.database import Connection, is_damage, is_disk_full, newest_schema
 from heal_core.store.parts import Part, PartHeader, check_digest, in_order, num_bytes, read_header
 from heal_core.store.workspace import Workspace
 
@@ -53,8 +53,10 @@ def merge_batch(connection: Connection, schemas: Mapping[str, pa.Schema], batch:
     try:
         num_new = _insert(connection, table, schemas[table].names, batch)
         connection.execute("COMMIT")
-    except duckdb.Error as error:
+    except BaseException as error:  # Ctrl-C too: the next statement must not find a transaction open
         _roll_back(connection)
+        if not isinstance(error, duckdb.Error) or is_damage(error):
+            raise
         if is_disk_full(error):
             raise durable.disk_full(Path("store/writer.duckdb")) from error
         if len(batch) > 1:  # one by one, to name the part at fault

@@ -12,8 +12,9 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +24,13 @@ import pyarrow as pa
 
 from heal_core.errors import StoreError
 from heal_core.store import durable
-from heal_core.store.database import is_disk_full, newest_schema, open_database, table_schemas
+from heal_core.store.database import (
+    is_damage,
+    is_disk_full,
+    newest_schema,
+    open_database,
+    table_schemas,
+)
 from heal_core.store.merge import merge_batch, merge_parts, remove_retired
 from heal_core.store.parts import TOKEN_ARRAYS, check_digest, list_parts, part_of, read_header, write_part
 from heal_core.store.workspace import Workspace
@@ -56,7 +63,11 @@ class Store:
         self._publish_seconds = 0.0
         self._publisher: threading.Timer | None = None
         self._checked: set[str] = set()
-        for folder in (workspace.root, workspace.writer_database.parent, *workspace.parts.iterdir()):
+        self._decided: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+        self._is_damaged = False
+        for name in (workspace.database.name, "summary.json"):  # a user may keep files of his own beside them
+            durable.sweep_temporaries(workspace.root, name)
+        for folder in (workspace.writer_database.parent, *workspace.parts.iterdir()):
             durable.sweep_temporaries(folder)
         self._connection = open_database(workspace.writer_database)
         with ExitStack() as on_failure:
@@ -126,22 +137,38 @@ class Store:
             self.publish()
         return num_new
 
-    def append_decided(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    def append_decided(self, table: str, rows: Sequence[Mapping[str, Any]], scope: Mapping[str, str]) -> int:
         """Store rows that follow from the whole set of a run; return how many were new.
 
         A run that is resumed decides anew, and must come to what it decided before.
+
+        Args:
+            scope: The columns that all rows share and no other rows have, the run among them; `check_decided`
+                compares it as a whole once all of its rows are there.
 
         Raises:
             StoreError: If it does not: then code was changed in between, and the run would be a mix.
         """
         if rows and (changed := self._changed(table, rows)):
             key = self._schemas[table].names[0]
-            raise StoreError(
-                f"run {rows[0]['run_id']} had stored other {table} before ({len(changed)} differ, the first has the "
-                f"{key} {changed[0]}). The code that makes them was changed since. Raise its number in STAGE_VERSIONS "
-                "(heal_core/keys.py), which makes this a new run that reuses all samples, or go back to the old code."
-            )
-        return self.append(table, rows)
+            raise _decided_otherwise(table, scope, f"{len(changed)} differ, the first has the {key} {changed[0]}")
+        num_new = self.append(table, rows)
+        self._decided[table, tuple(scope.items())] += len(rows)
+        return num_new
+
+    def check_decided(self) -> None:
+        """Compare what was decided since the last call with what is stored for the same scopes.
+
+        Raises:
+            StoreError: If more is stored: an earlier start of the run had decided on other subjects.
+        """
+        for (table, scope), num in self._decided.items():
+            where = " AND ".join(f"{column} = ?" for column, _ in scope)
+            query = f"SELECT count(*) AS num FROM {table} WHERE {where}"
+            (stored,) = self.rows(query, [value for _, value in scope])
+            if stored["num"] != num:
+                raise _decided_otherwise(table, dict(scope), f"{stored['num']} where there are {num} now")
+        self._decided.clear()
 
     def _unknown(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Return the rows whose content key the table lacks, the first of each key."""
@@ -214,20 +241,20 @@ class Store:
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
         """Return the result of a query as dictionaries."""
-        with self._lock:
+        with self._lock, self._reported():
             cursor = self._connection.execute(sql, parameters)
             names = [column[0] for column in cursor.description or []]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def frame(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """Return the result of a query as a polars frame."""
-        with self._lock:
+        with self._lock, self._reported():
             frame: pl.DataFrame = self._connection.sql(sql, params=parameters).pl()
             return frame
 
     def frame_for(self, ids: Sequence[str], sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
         """Return the result of a query that may join the relation `wanted(id)`, one row per id."""
-        with self._lock:
+        with self._lock, self._reported():
             self._connection.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
             try:
                 frame: pl.DataFrame = self._connection.sql(sql, params=parameters).pl()
@@ -239,9 +266,12 @@ class Store:
         """Make the rows visible to readers; return whether it was done now.
 
         Without `force` it is done at most every 10 s and so that it takes at most 5 % of the
-        time; what was put off is published by itself when that time has come.
+        time; what was put off is published by itself when that time has come. A database that
+        was found damaged is not published over a good copy.
         """
         with self._lock:
+            if self._is_damaged:
+                return False
             interval = max(MIN_PUBLISH_SECONDS, self._publish_seconds / MAX_PUBLISH_SHARE)
             wait = self._published_at + interval - time.monotonic()
             if not force and self._published_at and wait > 0:
@@ -251,16 +281,9 @@ class Store:
                 self._publisher.cancel()
                 self._publisher = None
             started = time.monotonic()
-            try:
+            with self._reported():
                 self._define_tokens_view()
                 self._connection.execute("CHECKPOINT")
-            except duckdb.Error as error:
-                if is_disk_full(error):
-                    raise durable.disk_full(self.workspace.writer_database) from error
-                raise StoreError(
-                    f"{self.workspace.writer_database} cannot be written: {error}. Run `heal store rebuild`: "
-                    "it is made anew from the parts, which are the truth."
-                ) from error
             durable.write_atomically(
                 self.workspace.database,
                 lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary),
@@ -286,6 +309,22 @@ class Store:
             except StoreError as error:
                 # the rows are durable, and the next append meets the same fault in the run's own thread
                 logger.warning("readers still see the store of before: %s", error)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Tell a full disk and a damaged database with the remedy; any other error of DuckDB is a defect of HEAL's."""
+        try:
+            yield
+        except duckdb.Error as error:
+            if is_disk_full(error):
+                raise durable.disk_full(self.workspace.writer_database) from error
+            if not is_damage(error):
+                raise
+            self._is_damaged = True
+            raise StoreError(
+                f"{self.workspace.writer_database} is damaged: {error}. Run `heal store rebuild`: "
+                "it is made anew from the parts, which are the truth."
+            ) from error
 
     def part_schema(self, table: str) -> pa.Schema:
         """Return the columns of a table's parts.
@@ -343,17 +382,37 @@ class Store:
         )
 
 
+def _decided_otherwise(table: str, scope: Mapping[str, str], how: str) -> StoreError:
+    where = ", ".join(value for column, value in scope.items() if column != "run_id" and value)
+    return StoreError(
+        f"run {scope['run_id']} had stored other {table} before ({where + ': ' if where else ''}{how}). "
+        "The code that makes them was changed since. Raise its number in STAGE_VERSIONS (heal_core/keys.py), which "
+        "makes this a new run that reuses all samples, or go back to the old code."
+    )
+
+
 def open_reader(workspace: Workspace) -> duckdb.DuckDBPyConnection:
     """Return a read-only connection to the published copy.
 
     Raises:
-        StoreError: If nothing has been published there.
+        StoreError: If nothing has been published there, or it is damaged.
     """
     if not workspace.database.exists():
         raise StoreError(
             f"no store at {workspace.database}. Run `heal run CONFIG.yaml` first, or point --workspace "
             "at the folder that holds heal.duckdb."
         )
-    reader = duckdb.connect(str(workspace.database), read_only=True)
+    try:
+        reader = duckdb.connect(str(workspace.database), read_only=True)
+    except duckdb.Error as error:
+        raise damaged_copy(workspace, error) from error
     reader.execute(f"SET VARIABLE {PARTS_VARIABLE} = ?", [str(workspace.parts / "trajectories" / "*.parquet")])
     return reader
+
+
+def damaged_copy(workspace: Workspace, error: duckdb.Error) -> StoreError:
+    """Return the error for a published copy that cannot be read, with the remedy."""
+    return StoreError(
+        f"{workspace.database} cannot be read ({str(error).splitlines()[0]}). It is a copy: "
+        "`heal store rebuild` makes it anew from the parts."
+    )

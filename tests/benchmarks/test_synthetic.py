@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from heal_core.store.inspect import open_store, run_query
+from heal_core.store.inspect import open_store
 
 ROOT = Path(__file__).parents[2]
 NUM = 1_000
@@ -31,7 +31,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(workspace: Path, query: str) -> list[tuple[Any, ...]]:
     with open_store(workspace) as store:
-        return run_query(store, query)[1]
+        return store.execute(query).fetchall()
 
 
 def test_a_synthetic_store_has_as_many_trajectories_as_were_asked_for(workspace: Path) -> None:

@@ -14,18 +14,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 import pytest
 
 from heal_core.prompts import student_prompt
-from heal_core.store.inspect import open_store, run_query
 from heal_core.store.query import SqlSession
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
@@ -111,12 +108,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def empty_store(empty: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with open_store(empty / "demo") as connection:
-        yield connection
-
-
 def test_documents_hold_queries() -> None:
     assert len(QUESTIONS) >= 25
     assert any(page == "README.md" for page, _ in COMMANDS)
@@ -134,9 +125,10 @@ def test_a_question_can_be_asked_of_a_store_without_rows(
 
 
 @pytest.mark.parametrize(("page", "query"), [pytest.param(*command, id=command[1][:60]) for command in COMMANDS])
-def test_command_in_a_document_runs(empty_store: duckdb.DuckDBPyConnection, page: str, query: str) -> None:
-    if query != "QUERY":  # the synopsis
-        assert run_query(empty_store, query)[0]
+def test_command_in_a_document_runs(empty: Path, page: str, query: str) -> None:
+    with SqlSession(Workspace(empty / "demo")) as session, session.current():
+        for statement in session.split(query):
+            list(session.run(statement, {}).rows)
 
 
 def test_links_to_questions_lead_to_one() -> None:

@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,24 @@ def test_a_damaged_database_is_set_aside_and_rebuilt_from_the_parts(
     if bad:  # DuckDB takes an empty file for a new one
         assert workspace.writer_database.with_name("writer.duckdb.damaged").stat().st_size >= len(bad)
         assert "it is set aside and rebuilt from the parts" in caplog.text
+
+
+def test_damage_that_shows_late_is_told_and_never_published_over_a_good_copy(
+    workspace: Workspace, table_row: TableRow
+) -> None:
+    texts = [table_row("quarantine", quarantine_id=f"q{n}", raw=os.urandom(2000).hex()) for n in range(1000)]
+    with Store(workspace) as store:
+        store.append("quarantine", texts)
+    published = workspace.database.read_bytes()
+    data = bytearray(workspace.writer_database.read_bytes())
+    data[len(data) // 2] ^= 0xFF  # among the texts, so that it opens
+    workspace.writer_database.write_bytes(data)
+    with (
+        pytest.raises(StoreError, match=r"writer\.duckdb is damaged: .*`heal store rebuild`"),
+        Store(workspace) as store,
+    ):
+        store.rows("SELECT * FROM quarantine")
+    assert workspace.database.read_bytes() == published
 
 
 def test_a_database_that_another_process_has_open_is_left_alone(workspace: Workspace) -> None:

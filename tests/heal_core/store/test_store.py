@@ -16,7 +16,7 @@ import pytest
 
 from heal_core.errors import StoreError
 from heal_core.plan import Slot
-from heal_core.store import durable
+from heal_core.store import durable, merge
 from heal_core.store import store as store_module
 from heal_core.store.parts import list_parts
 from heal_core.store.store import Store, open_reader
@@ -228,14 +228,18 @@ def test_of_parts_with_the_same_row_the_first_one_counts(workspace: Workspace, t
 
 # ---- what a run decided
 
+SCOPE = {"run_id": "run", "phase": "gate"}
+
 
 def test_a_resumed_run_that_decides_as_before_stores_nothing(
     store: Store, workspace: Workspace, table_row: TableRow
 ) -> None:
     rows = [table_row("decisions", decision_id=name, value=value) for name, value in (("a", 1 / 3), ("b", None))]
-    assert store.append_decided("decisions", rows) == 2
+    assert store.append_decided("decisions", rows, SCOPE) == 2
+    store.check_decided()
     rows[0]["value"] += 1e-12  # a sum in another order
-    assert store.append_decided("decisions", rows) == 0
+    assert store.append_decided("decisions", rows, SCOPE) == 0
+    store.check_decided()
     assert len(list_parts(workspace.parts)) == 1
 
 
@@ -243,14 +247,31 @@ def test_a_resumed_run_that_decides_as_before_stores_nothing(
 def test_a_resumed_run_that_decides_otherwise_is_refused(store: Store, table_row: TableRow, change: Row) -> None:
     # old and new decisions once mixed without a word
     rows = [table_row("decisions", decision_id=name, value=0.25) for name in "ab"]
-    store.append_decided("decisions", rows)
+    store.append_decided("decisions", rows, SCOPE)
     with pytest.raises(
-        StoreError, match=r"run run had stored other decisions before \(1 differ.*decision_id b.*VERSIONS"
+        StoreError, match=r"run run had stored other decisions before \(gate: 1 differ.*decision_id b.*VERSIONS"
     ):
-        store.append_decided("decisions", [rows[0], rows[1] | change])
+        store.append_decided("decisions", [rows[0], rows[1] | change], SCOPE)
     assert store.rows("SELECT DISTINCT decision, reason, value FROM decisions") == [
         {"decision": "kept", "reason": None, "value": 0.25}
     ]
+
+
+@pytest.mark.parametrize("now", [["a", "c"], ["a"], []])
+def test_a_resumed_run_that_decides_on_other_subjects_is_refused(
+    store: Store, table_row: TableRow, now: list[str]
+) -> None:
+    # a shorter stage once kept the end of the longer one before it
+    rows = {name: table_row("decisions", decision_id=name) for name in "abc"}
+    store.append_decided("decisions", [rows["a"]], SCOPE)
+    store.append_decided("decisions", [rows["b"]], SCOPE)  # in two parts, as some tasks do
+    other = table_row("decisions", decision_id="other", phase="cap")
+    store.append_decided("decisions", [other], {"run_id": "run", "phase": "cap"})
+    store.check_decided()
+    store.append_decided("decisions", [rows[name] for name in now], SCOPE)
+    stored = len({"a", "b", *now})
+    with pytest.raises(StoreError, match=rf"before \(gate: {stored} where there are {len(now)} now\).*VERSIONS"):
+        store.check_decided()
 
 
 # ---- damage
@@ -320,6 +341,34 @@ def test_a_part_that_the_database_refuses_is_named(workspace: Workspace, table_r
         match=r"part .*problems/.* cannot be merged: it lacks the columns .*question.*Move it out of `parts/problems/`",
     ):
         Store(workspace)
+
+
+def test_an_interruption_within_a_merge_leaves_no_transaction_open(
+    workspace: Workspace, table_row: TableRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = merge._insert
+
+    def interrupted(*arguments: Any) -> int:
+        insert(*arguments)
+        raise KeyboardInterrupt
+
+    with Store(workspace) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(merge, "_insert", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.append("recipes", [table_row("recipes", recipe_id="a")])
+        assert store.append("recipes", [table_row("recipes", recipe_id="b")]) == 1
+    with Store(workspace) as store:  # the part was durable
+        assert {row["recipe_id"] for row in store.rows("SELECT recipe_id FROM recipes")} == {"a", "b"}
+
+
+def test_files_of_the_users_beside_the_store_are_left_alone(workspace: Workspace) -> None:
+    kept = [workspace.root / name for name in ("notes.tmp", "out.csv.12-34.tmp")]  # the second is a reader's, half done
+    swept = [workspace.root / name for name in ("heal.duckdb.12-34.tmp", "summary.json.12-34.tmp")]
+    for path in (*kept, *swept):
+        path.touch()
+    Store(workspace).close()
+    assert [path.exists() for path in (*kept, *swept)] == [True, True, False, False]
 
 
 def test_what_killed_writers_and_spilling_readers_left_is_no_obstacle(workspace: Workspace) -> None:

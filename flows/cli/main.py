@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run failed, 2 a mistake in what was asked, 130 interrupt
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -69,6 +70,9 @@ def main() -> None:
         _exit(exit_code)
     if interruption.has_come():
         _exit_interrupted(console)
+    if "prefect" in sys.modules:  # its threads outlive the run
+        atexit._run_exitfuncs()
+        _exit(exit_code or 0)
     sys.exit(exit_code)
 
 
@@ -90,7 +94,7 @@ def _exit_interrupted(console: Console) -> NoReturn:
 
 
 def _exit(exit_code: int) -> NoReturn:
-    """End without the interpreter's own end: what libraries still hold of a broken-off call complains there."""
+    """End without the interpreter's own end: libraries complain there of what threads or a broken-off call hold."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -191,6 +191,7 @@ def test_a_second_run_does_nothing_and_says_so(finished_run: Any) -> None:
     done = finished_run.heal("run", finished_run.config)
     assert done.returncode == 0, done.stderr
     assert "Nothing to do" in done.stdout
+    assert "leaked" not in done.stderr
     summary = json.loads((finished_run.workspace / "summary.json").read_text())
     assert not any(summary["generated"].values())
     same = finished_run.summary.keys() - {"generated", "wall_seconds"}

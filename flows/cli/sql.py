@@ -65,12 +65,12 @@ def sql(
     In JSON, times are ISO 8601 text, and NaN and infinity are null. Parquet
     keeps DuckDB's types.
 
-    READING AND WRITING. Without --write nothing is written: no table, no file.
+    READING AND WRITING. Without --write no statement writes a table or a file.
     Your own CSV, JSON and Parquet files can be read (FROM 'file.csv'), other
     databases with ATTACH 'file' AS name (READ_ONLY). With --write, CREATE TABLE
     mine AS SELECT ... goes to WORKSPACE/my.duckdb, which runs never touch;
-    later queries find mine beside the store's tables. Rows of the store itself
-    are never changed.
+    later queries find mine beside the store's tables. Those are read-only also
+    with --write; COPY ... TO and --output replace whatever file they name.
 
     Exit codes: 0 done, 2 the query or an option was refused.
     """

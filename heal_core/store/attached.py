@@ -48,7 +48,7 @@ class Databases:
         self._write = write
         self._default_path = ""
         self._chosen_path: str | None = None
-        _check_store(workspace)  # before anything is made
+        open_reader(workspace).close()  # says what is wrong with it, before anything is made
         self.connection = _open_for_writing(self.own) if write else duckdb.connect(":memory:")
         self._home = "my" if write else "memory"
         parts = str(workspace.parts / "trajectories" / "*.parquet")
@@ -63,7 +63,7 @@ class Databases:
         try:
             self._attach_file(self._workspace.database, "heal")
         except duckdb.Error as error:
-            _check_store(self._workspace)  # says so if it is gone
+            open_reader(self._workspace).close()  # says so if it is gone
             raise StoreError(f"{self._workspace.database} cannot be attached: {_first_line(error)}") from error
         self.notes = []
         has_own = self._write or self._attach_own()
@@ -127,16 +127,6 @@ class Databases:
     def _value(self, query: str) -> Any:
         ((value,),) = self.connection.execute(query).fetchall()
         return value
-
-
-def _check_store(workspace: Workspace) -> None:
-    try:
-        open_reader(workspace).close()
-    except duckdb.Error as error:
-        raise StoreError(
-            f"{workspace.database} cannot be read ({_first_line(error)}). It is a copy: "
-            "`heal store rebuild` makes it anew from the parts."
-        ) from error
 
 
 def _open_for_writing(path: Path) -> Connection:

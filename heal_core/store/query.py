@@ -1,8 +1,8 @@
 """A session of SQL on a workspace: statements, their parameters, and their results.
 
 The store is read-only in every session. One that may write can make tables and views of the
-user's own, and files. What does not belong here: what is attached (`attached`), what a
-read-only session refuses (`readonly`), and how a result is shown.
+user's own, and files. What does not belong here: what is attached (`attached`), what is
+refused before it runs (`readonly`), and how a result is shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import duckdb
 
 from heal_core.errors import InputError
 from heal_core.store.attached import Databases
-from heal_core.store.readonly import lock_settings, refuse_writing, statement_kind
+from heal_core.store.readonly import lock_settings, refuse_attaching, refuse_writing, statement_kind
 from heal_core.store.sqltext import without_semicolon
 from heal_core.store.workspace import Workspace
 
@@ -28,6 +28,7 @@ _SIGNAL_SECONDS = 0.1
 _STREAMED = {"SELECT", "MULTI"}
 _NAMING = {"CREATE", "ALTER", "PRAGMA", "COPY_DATABASE"}
 _COPY_OPTIONS = {"csv": "FORMAT csv, HEADER true", "parquet": "FORMAT parquet"}
+_OWN_NAMES = re.compile(r'\s*DETACH\s+(DATABASE\s+)?(IF\s+EXISTS\s+)?"?(heal|my)\b', re.IGNORECASE)
 _READ_ONLY = re.compile(r'type "(?P<kind>\w+)" on database "(?P<name>\w+)" which is attached in read-only')
 
 Values = Mapping[str, Any]
@@ -66,6 +67,7 @@ class SqlSession:
         Raises:
             StoreError: If there is no store, or if another process has the user's own tables open.
         """
+        self._workspace = workspace
         self._databases = Databases(workspace, write)
         self._connection = self._databases.connection
         self.write = write
@@ -193,8 +195,12 @@ class SqlSession:
         if missing := sorted(statement.parameters - values.keys()):
             raise InputError(f"the query has ${missing[0]}, which has no value: add --param {missing[0]}=VALUE.")
         needed = {name: values[name] for name in statement.parameters}
-        if not self.write:
-            with self._reported():
+        with self._reported():
+            if statement.kind == "DETACH" and _OWN_NAMES.match(statement.text):
+                raise InputError("the query was refused: heal and my belong to every session.")
+            if statement.kind == "ATTACH":
+                refuse_attaching(self._connection, statement.text, self._workspace, self.write)
+            elif not self.write:
                 refuse_writing(self._connection, statement.text, statement.kind, needed)
         return needed
 
@@ -262,6 +268,8 @@ class SqlSession:
             if refused := _READ_ONLY.search(str(error)):
                 raise InputError(f"the query was refused: {self._explain(**refused.groupdict())}") from error
             raise InputError(f"the query was refused: {error}") from error
+        except UnicodeDecodeError as error:  # DuckDB's message cuts a character in two
+            raise InputError("the query was refused: it is no SQL that DuckDB can read.") from error
 
     def _explain(self, kind: str, name: str) -> str:
         """Return why DuckDB did not let a statement write to a database, and where own tables go."""

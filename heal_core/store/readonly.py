@@ -1,6 +1,7 @@
-"""What a read-only session of SQL refuses, beyond what DuckDB refuses on a database attached read-only.
+"""What a session of SQL refuses, beyond what DuckDB refuses on a database attached read-only.
 
-Files may be read, but none may be written: a folder that DuckDB may read from it may also
+No session may ATTACH the run's own database, nor the store for writing. In a read-only one,
+files may be read, but none may be written: a folder that DuckDB may read from it may also
 write to, so that its own settings cannot tell the two apart. Each statement is therefore
 judged before it runs. Temporary tables, views and macros are in memory, and are allowed.
 """
@@ -8,16 +9,19 @@ judged before it runs. Temporary tables, views and macros are in memory, and are
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from heal_core.errors import InputError
 from heal_core.store.sqltext import blank_literals
+from heal_core.store.workspace import Workspace
 
-_READING = {"SELECT", "MULTI", "EXPLAIN", "SET", "VARIABLE_SET", "TRANSACTION", "ATTACH", "DETACH", "PRAGMA"}
+_READING = {"SELECT", "MULTI", "EXPLAIN", "SET", "VARIABLE_SET", "TRANSACTION", "DETACH", "PRAGMA"}
 _IN_MEMORY = {"CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE", "MERGE_INTO"}
 """Allowed because every database is attached read-only: DuckDB lets them at temporary tables alone."""
 
@@ -27,7 +31,14 @@ _PRAGMAS = re.compile(
     re.IGNORECASE,
 )
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b\s*(ANALYZE\b\s*)?(\([^)]*\)\s*)?", re.IGNORECASE)
-_READ_ONLY_OPTION = re.compile(r"[(,]\s*READ_ONLY\s*[,)]", re.IGNORECASE)
+_ATTACH = re.compile(
+    r"ATTACH\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    # a prefix names another way to open the file; a backslash is a slash to DuckDB
+    r"'(?P<file>(?:(?!\w+:)|(?=https?://|s3://))(?:[^'\\\0]|'')+)'"
+    r"(?:\s*AS\s+\w+)?(?:\s*\(\s*(?P<options>.*?)\s*\))?"
+    r"\s*(?:;.*)?",  # a statement ends with its first semicolon
+    re.IGNORECASE | re.DOTALL | re.ASCII,
+)
 _PLAN = "EXPLAIN (FORMAT json)\n"
 _LINE = re.compile(r"LINE (?P<number>\d+):")
 
@@ -48,6 +59,45 @@ def lock_settings(connection: duckdb.DuckDBPyConnection) -> None:
     """Let a session change no setting by which DuckDB would write or load anything."""
     for name, value in _SETTINGS.items():
         connection.execute(f"SET {name} = $value", {"value": value})
+
+
+def refuse_attaching(connection: duckdb.DuckDBPyConnection, text: str, workspace: Workspace, write: bool) -> None:
+    """Refuse an ATTACH of the run's own database, one for writing where nothing may be written, or an unclear one.
+
+    Args:
+        connection: Where it would run.
+        text: One statement.
+        workspace: Whose store the session queries.
+        write: Whether the session may write.
+
+    Raises:
+        InputError: If it is refused.
+    """
+    match = _ATTACH.fullmatch(text)
+    read_only = match is not None and (match["options"] or "").upper() == "READ_ONLY"
+    if match is None or not (read_only or write):
+        form = "ATTACH 'file' AS name (options)" if write else "ATTACH 'file' AS name (READ_ONLY)"
+        more = "" if write else " Add --write for other options."
+        raise InputError(
+            f"the query was refused: a database is attached as {form}, with a plain path and no comments.{more}"
+        )
+    file = _resolve(connection, match["file"].replace("''", "'"))
+    if _are_same(file, workspace.writer_database):
+        raise InputError(f"the query was refused: {file} is the run's own. Query its published copy, heal.")
+    if _are_same(file, workspace.database) and not read_only:
+        raise InputError(f"the query was refused: {file} is the store, which is read-only. Query it as heal.")
+
+
+def _resolve(connection: duckdb.DuckDBPyConnection, path: str) -> str:
+    """Return the file that DuckDB opens for a path."""
+    if path.startswith("~"):
+        ((home,),) = connection.execute("SELECT current_setting('home_directory')").fetchall()
+        path = (home or os.environ.get("HOME", "")) + path[1:]
+    return os.path.realpath(os.path.abspath(path))  # DuckDB drops `..` before it follows links
+
+
+def _are_same(file: str, own: Path) -> bool:
+    return file == os.path.realpath(own) or (os.path.exists(file) and own.exists() and os.path.samefile(file, own))
 
 
 def refuse_writing(connection: duckdb.DuckDBPyConnection, text: str, kind: str, values: Mapping[str, Any]) -> None:
@@ -71,8 +121,6 @@ def _what_writes(connection: duckdb.DuckDBPyConnection, text: str, kind: str, va
         return f"a statement of type {kind} may write"
     if kind == "PRAGMA" and not _PRAGMAS.match(blank_literals(text)):
         return "this PRAGMA may write"
-    if kind == "ATTACH" and not _READ_ONLY_OPTION.search(blank_literals(text)):
-        return "ATTACH without (READ_ONLY) opens a database for writing"
     if kind == "EXPLAIN":  # with ANALYZE it runs the statement
         return _what_explained_writes(connection, text, values)
     # a COPY may also be the body of a WITH; DuckDB allows that at the top of a statement only

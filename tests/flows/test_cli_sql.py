@@ -167,6 +167,11 @@ def test_files_have_the_format_of_their_name(ask: Callable[..., str], tmp_path: 
     assert "3 rows" in (tmp_path / "rows.txt").read_text()
 
 
+def test_a_semicolon_in_an_escaped_text_does_not_end_the_query(ask: Callable[..., str], tmp_path: Path) -> None:
+    ask(r"SELECT E'it\'s; ok' AS x", output=tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_text() == "x\nit's; ok\n"
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.csv", "rows.json", "rows.txt"])
 def test_a_file_is_written_whole_or_not_at_all(ask: Callable[..., str], tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("as it was")
@@ -317,6 +322,7 @@ def test_the_prompt_answers_until_the_user_ends_it(terminal: Callable[..., Termi
     prompt = terminal("-p", "n=41")
     assert "42" in prompt.answer("SELECT\n$n + 1 AS m;\n")
     assert "1 row" in prompt.answer("SELECT 'not; here\n';\n")
+    assert "1 row" in prompt.answer("SELECT E'it\\'s; there' AS x;\n")
     assert {"quarantine", "funnel"} <= set(prompt.answer(".tables\n").split())
     assert "question" in prompt.answer(".schema problems\n")
     assert "there is no table or view 'nowhere'" in prompt.answer(".schema nowhere\n")

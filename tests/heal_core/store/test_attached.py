@@ -73,6 +73,54 @@ def test_also_a_session_that_writes_leaves_the_store_alone(workspace: Workspace,
     assert ask(workspace, "SELECT count(*), min(answer) FROM problems") == [(2, "2")]
 
 
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{root}/store/writer.duckdb", "workspace/store/writer.duckdb", "~/workspace/store/writer.duckdb", "link.duckdb",
+        "hard.duckdb", "folder/../workspace/store/writer.duckdb", "none/../workspace/store/writer.duckdb",
+    ],
+)  # fmt: skip
+def test_the_runs_own_database_cannot_be_attached(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, path: str, write: bool
+) -> None:
+    here = workspace.root.parent
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    (here / "link.duckdb").symlink_to(workspace.writer_database)
+    (here / "hard.duckdb").hardlink_to(workspace.writer_database)
+    (here / "folder").symlink_to(workspace.parts)  # DuckDB goes back from where the link is
+    with pytest.raises(InputError, match=r"duckdb is the run's own\. Query its published copy, heal"):
+        ask(workspace, f"ATTACH '{path.format(root=workspace.root)}' AS own (READ_ONLY)", write=write)
+
+
+@pytest.mark.parametrize("options", ["", "(READ_WRITE)", "(READ_ONLY false)", "(READ_WRITE, READ_ONLY)"])
+def test_the_store_cannot_be_attached_for_writing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    for path in ("heal.duckdb", "~/heal.duckdb"):
+        with pytest.raises(InputError, match=r"heal\.duckdb is the store, which is read-only\. Query it as heal"):
+            ask(workspace, "SET home_directory = '.'", f"ATTACH '{path}' AS other {options}", write=True)
+    assert ask(workspace, "ATTACH 'heal.duckdb' AS other (READ_ONLY)", "SELECT count(*) FROM other.problems") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "path", ["duckdb:{0}", "DUCKDB:{0}", "file://{0}", "duckdb://{0}", "duckdb:file://{0}", "ducklake:{0}", "{0}\0"]
+)
+def test_also_a_session_that_writes_attaches_by_plain_paths_alone(workspace: Workspace, path: str) -> None:
+    with pytest.raises(InputError, match=r"ATTACH 'file' AS name \(options\), with a plain path"):
+        ask(workspace, f"ATTACH '{path.format(workspace.database)}' AS other", write=True)
+
+
+def test_a_session_that_writes_attaches_other_databases_with_their_options(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    other = f"ATTACH '{tmp_path / 'other.duckdb'}' AS other (BLOCK_SIZE 16384, TYPE duckdb)"
+    assert ask(workspace, other, "CREATE TABLE other.t AS SELECT 1", "FROM other.t", write=True) == [(1,)]
+    assert ask(workspace, "ATTACH ':memory:' AS m", "CREATE TABLE m.t AS SELECT 2", "FROM m.t", write=True) == [(2,)]
+
+
 @pytest.mark.parametrize(
     "statement",
     [

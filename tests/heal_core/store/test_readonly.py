@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from heal_core.errors import InputError
@@ -43,6 +44,12 @@ WRITES = {
     "attach": "ATTACH '{file}' AS other",
     "attach, with the words in its name": "ATTACH '{file}' AS \"x (READ_ONLY)\"",
     "attach for both": "ATTACH '{file}' AS other (READ_WRITE)",
+    "attach for both, read-only last": "ATTACH '{file}' AS other (READ_WRITE, READ_ONLY)",
+    "attach, with the words in an escaped text": r"ATTACH E'{file}\'(READ_ONLY)' AS other",
+    "attach, with the words in a comment": "ATTACH '{file}' AS other /* (READ_ONLY) */",
+    "attach, with the words in a nested comment": "ATTACH '{file}' AS other /* /* */ (READ_ONLY) */",
+    "attach, with the words after its end": "ATTACH '{file}' AS other; -- (READ_ONLY)",
+    "attach by a calculated path": "ATTACH '{file}' || '' AS other (READ_ONLY)",
     "attach, read-only denied": "ATTACH '{file}' AS other (READ_ONLY false)",
     "profile": "SET profiling_output = '{file}'; PRAGMA enable_profiling = 'json'; SELECT 1",
     "log": "FROM enable_logging('QueryLog', storage = 'file', storage_path = '{file}'); SELECT 1",
@@ -99,12 +106,27 @@ def test_files_can_be_read(session: SqlSession, tmp_path: Path) -> None:
     assert run(session, query) == [("x", 1, 0.5)]
 
 
-def test_another_store_can_be_attached_read_only(session: SqlSession, tmp_path: Path) -> None:
-    other = Workspace(tmp_path / "other")
-    other.create()
-    Store(other).close()
-    query = f"ATTACH '{other.database}' AS other (READ_ONLY); SELECT count(*) FROM other.problems"
-    assert run(session, query) == [(0,)]
+@pytest.mark.parametrize(
+    "form",
+    [
+        "ATTACH '{file}' AS other (READ_ONLY)",
+        "ATTACH '{file}' (READ_ONLY); -- named by its file",
+        "attach if not exists\n '{file}'as other(read_only) ;;",
+    ],
+)
+def test_another_database_can_be_attached_read_only(session: SqlSession, tmp_path: Path, form: str) -> None:
+    file = tmp_path / "it's" / "other.duckdb"
+    file.parent.mkdir()
+    with duckdb.connect(str(file)) as other:
+        other.execute("CREATE TABLE t AS SELECT 7 AS n")
+    assert run(session, form.format(file=str(file).replace("'", "''")) + "\n; FROM other.t") == [(7,)]
+    with pytest.raises(InputError, match="read-only"):
+        run(session, "DELETE FROM other.t")
+
+
+def test_the_refusal_of_an_attach_says_the_form_that_is_allowed(session: SqlSession) -> None:
+    with pytest.raises(InputError, match=r"ATTACH 'file' AS name \(READ_ONLY\), .*Add --write"):
+        run(session, "ATTACH 'x.duckdb' AS x (TYPE duckdb, READ_ONLY)")
 
 
 @pytest.mark.parametrize(
@@ -135,3 +157,10 @@ def test_a_name_never_means_a_variable_of_the_program(session: SqlSession) -> No
     with pytest.raises(InputError, match="Table with name frame does not exist"):
         run(session, "FROM frame")
     assert frame
+
+
+@pytest.mark.parametrize("query", ["DETACH heal", 'detach database if exists "my"', "SELECT x'é'"])
+def test_what_would_break_the_session_is_refused(session: SqlSession, query: str) -> None:
+    with pytest.raises(InputError, match="the query was refused"):
+        run(session, query)
+    assert run(session, "SELECT 1") == [(1,)]

@@ -52,7 +52,9 @@ def choose_target(form: Format | None, file: Path | None, limit: int | None) -> 
         InputError: If the choices do not fit together.
     """
     if form is None:
-        suffix = file.suffix.removeprefix(".").lower() if file else ""
+        suffix = file.suffix.removeprefix(".").lower() if file else "txt"
+        if suffix not in {*Format, "txt"}:
+            raise InputError(f"the ending of {file} names no format: give .parquet, .csv, .json, .txt, or --format.")
         form = Format(suffix) if suffix in set(Format) else Format.TABLE
     if form is Format.PARQUET and file is None and sys.stdout.isatty():
         raise InputError("Parquet is not for reading on a terminal: give --output FILE, or pipe it.")

@@ -51,8 +51,6 @@ class Databases:
         open_reader(workspace).close()  # says what is wrong with it, before anything is made
         self.connection = _open_for_writing(self.own) if write else duckdb.connect(":memory:")
         self._home = "my" if write else "memory"
-        parts = str(workspace.parts / "trajectories" / "*.parquet")
-        self.connection.execute(f"SET VARIABLE {PARTS_VARIABLE} = $parts", {"parts": parts})
 
     def attach(self) -> None:
         """Attach the store as it is published now, and the own database as it is now.
@@ -65,6 +63,7 @@ class Databases:
         except duckdb.Error as error:
             open_reader(self._workspace).close()  # says so if it is gone
             raise StoreError(f"{self._workspace.database} cannot be attached: {_first_line(error)}") from error
+        self._point_to_parts()
         self.notes = []
         has_own = self._write or self._attach_own()
         clashes = sorted(self.clashes()) if has_own else []
@@ -101,6 +100,15 @@ class Databases:
         """Return the names of own tables and views that are the store's."""
         query = f"({_NAMES.format('my')}) INTERSECT ({_NAMES.format('heal')})"
         return {name for (name,) in self.connection.execute(query).fetchall()}
+
+    def _point_to_parts(self) -> None:
+        """Say where a moved workspace's parts are; the variable would also lead another store's `tokens` there."""
+        parts = str(self._workspace.parts / "trajectories" / "*.parquet")
+        holds = "SELECT contains(sql, $parts) FROM duckdb_views() WHERE database_name = 'heal' AND view_name = 'tokens'"
+        if self.connection.execute(holds, {"parts": parts}).fetchall() == [(True,)]:
+            self.connection.execute(f"RESET VARIABLE {PARTS_VARIABLE}")
+        else:
+            self.connection.execute(f"SET VARIABLE {PARTS_VARIABLE} = $parts", {"parts": parts})
 
     def _attach_own(self) -> bool:
         """Return whether the user's own tables are there to be read."""

@@ -203,7 +203,9 @@ def test_a_failing_query_never_hangs_while_a_file_is_written(workspace: Path, tm
     ("options", "words"),
     [
         ({"output": Path("none/rows.csv")}, "there is no folder"),
-        ({"output": Path("/dev/null")}, "a folder or a device"),
+        ({"output": Path("rows.xlsx")}, r"rows\.xlsx names no format"),
+        ({"output": Path("rows")}, "names no format"),
+        ({"output": Path("/dev/null"), "form": "csv"}, "a folder or a device"),
         ({"form": "json", "limit": 3}, "--limit is for tables; json is always complete. Write LIMIT 3"),
         ({"output": Path("/proc/rows.csv")}, r"/proc/rows\.csv cannot be written"),
     ],

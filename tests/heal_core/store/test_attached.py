@@ -239,6 +239,22 @@ def test_a_moved_workspace_finds_its_tokens(
     assert ask(moved, query, write=True) == [(3, True)]
 
 
+def test_tokens_of_another_store_are_its_own(
+    workspace: Workspace, store: Store, make_slot: Callable[..., Any], make_rows: Callable[..., list[Row]]
+) -> None:
+    store.append("trajectories", make_rows([make_slot()]))
+    store.publish(force=True)
+    other = Workspace(workspace.root.with_name("other"))
+    other.create()
+    with Store(other) as second:
+        second.append("trajectories", make_rows([make_slot(index=i) for i in (1, 2)]))
+    query = (
+        f"ATTACH '{other.database}' AS other (READ_ONLY);"
+        "SELECT (SELECT count(*) FROM tokens), (SELECT count(*) FROM other.tokens)"
+    )
+    assert ask(workspace, query) == [(1, 2)]
+
+
 def test_a_missing_store_is_told_and_nothing_is_made(tmp_path: Path) -> None:
     for write in (False, True):
         with pytest.raises(StoreError, match=r"no store at .*heal run"):

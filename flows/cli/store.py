@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Check, rebuild, compact and clean up the store of a workspace. No run may be going on (but for `size`).",
     no_args_is_help=True,
 )
+_ALWAYS_KEPT = "problems and recipes are always kept"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
@@ -98,7 +99,7 @@ def gc(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what no run refers to. What belongs to an unfinished run is kept: go on with it, or --forget it."""
+    """Remove samples and checkpoints that no run refers to. An unfinished run keeps its own: finish or --forget it."""
     from heal_core.store.garbage import find_garbage, remove_garbage
     from heal_core.store.workspace import Workspace
 
@@ -108,7 +109,8 @@ def gc(
         runs = ", ".join(garbage.unfinished_runs)
         typer.echo(f"kept for unfinished runs: samples of their problems, and all checkpoints ({runs})")
     if garbage.is_empty:
-        typer.echo("every row and checkpoint is referred to by a run: nothing to remove")
+        typer.echo("nothing to remove: every sample and checkpoint is referred to by a run, or kept for one")
+        typer.echo(_ALWAYS_KEPT)
         return
     rows: list[dict[str, Any]] = [{"what": table, "number": len(ids)} for table, ids in garbage.rows.items()]
     if garbage.folders:
@@ -122,6 +124,7 @@ def gc(
         typer.echo("nothing was removed; add --yes to remove it without a question")
         return
     _print_rewritten(remove_garbage(place, garbage))
+    typer.echo(_ALWAYS_KEPT)
 
 
 def _print_rewritten(rewritten: Any) -> None:

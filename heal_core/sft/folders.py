@@ -1,7 +1,8 @@
 """Where a stage writes, so that a kill at any moment leaves nothing that could be mistaken for finished.
 
 Beside the output folder stand `<output>.lock` and, until it is finished, `<output>.partial`
-with checkpoints, log and progress. The model is written there and renamed into place.
+with checkpoints, log and progress. The model is written there and renamed into place. What is
+whole, a checkpoint or a finished folder, carries a mark with the sizes of its files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from heal_core.errors import TrainingError
 
@@ -88,11 +91,11 @@ def claim_partial(output_dir: Path, key: str) -> None:
         write_text(owner, key)
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Bring a checkpoint to disk and note its files' sizes, the sign that it was written to the end."""
-    sizes = {str(f.relative_to(checkpoint)): f.stat().st_size for f in _files(checkpoint)}
-    _sync_tree(checkpoint)
-    write_text(checkpoint / _COMPLETE_FILE, json.dumps(sizes))
+def mark_complete(folder: Path) -> None:
+    """Bring a folder to disk and note its files' sizes, the sign that it was written to the end."""
+    sizes = {str(f.relative_to(folder)): f.stat().st_size for f in _files(folder)}
+    _sync_tree(folder)
+    write_text(folder / _COMPLETE_FILE, json.dumps(sizes))
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
@@ -113,16 +116,50 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    marker = checkpoint / _COMPLETE_FILE
-    if not marker.is_file():
-        return False
-    sizes: dict[str, int] = json.loads(marker.read_text(encoding="utf-8"))
-    return all((checkpoint / n).is_file() and (checkpoint / n).stat().st_size == s for n, s in sizes.items())
+    return (checkpoint / _COMPLETE_FILE).is_file() and not _other_sizes(checkpoint)
+
+
+def _other_sizes(folder: Path) -> dict[str, str]:
+    """Return what is wrong with files, by name: they are gone, or not as long as the folder's mark says."""
+    sizes: dict[str, int] = json.loads((folder / _COMPLETE_FILE).read_text(encoding="utf-8"))
+    faults = {}
+    for name, size in sizes.items():
+        if not (folder / name).is_file():
+            faults[name] = "is gone"
+        elif (found := (folder / name).stat().st_size) != size:
+            faults[name] = f"has {found} bytes instead of {size}"
+    return faults
+
+
+def find_faults(folder: Path) -> list[str]:
+    """Return what is wrong with a finished folder: files that are gone or cut, and weights without a whole header.
+
+    In a folder without a mark, files that are cut are found if they are empty or weights. A
+    changed byte inside the weights is not found.
+    """
+    files = {str(file.relative_to(folder)): file for file in sorted(_files(folder))}
+    if (folder / _COMPLETE_FILE).is_file():
+        try:
+            faults = _other_sizes(folder)
+        except ValueError:
+            faults = {_COMPLETE_FILE: "cannot be read"}
+    else:
+        faults = {name: "is empty" for name, file in files.items() if not file.stat().st_size}
+        if not any(name.endswith(".safetensors") for name in files):
+            faults["*.safetensors"] = "is gone"
+    for name, file in files.items():
+        if file.suffix == ".safetensors" and name not in faults:
+            try:
+                with safe_open(file, framework="numpy"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                faults[name] = f"cannot be read ({error})"
+    return [f"{name} {fault}" for name, fault in faults.items()]
 
 
 def publish(model_dir: Path, output_dir: Path) -> None:
-    """Bring a finished model folder to disk, move it into place and remove what training left behind."""
-    _sync_tree(model_dir)
+    """Mark a finished model folder, bring it to disk, move it into place and remove what training left behind."""
+    mark_complete(model_dir)
     model_dir.rename(output_dir)
     _sync(output_dir.parent)
     remove_partial(output_dir)

@@ -1,14 +1,17 @@
-"""Is a workspace sound? Every part, every row, every reference, every checkpoint, one by one.
+"""Is a workspace sound? Every part, both databases, every row, reference and checkpoint, one by one.
 
-Nothing is changed, so that it can be asked of a backup too. What does not belong here:
-mending (`rewrite`), and what no run needs (`garbage`).
+Nothing is changed, so that it can be asked of a backup too: of one without databases, the
+files are checked. What does not belong here: mending (`rewrite`), and what no run needs
+(`garbage`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,13 +20,17 @@ import duckdb
 import pyarrow as pa
 
 from heal_core.errors import StoreError
+from heal_core.sft.folders import find_faults
 from heal_core.store.database import Connection, newest_schema, table_schemas
 from heal_core.store.parts import TOKEN_ARRAYS, Part, check_digest, list_parts, read_header
 from heal_core.store.workspace import Workspace
 
 _REBUILD = "Run `heal store rebuild`."
 _RESTORE = "Restore the parts from a backup, or run the run's config again: what it lacks is made anew."
+_TRAIN = "Restore it from a backup, or delete the folder: it is trained again when a run needs it."
 _NAMED = 3
+_KEY = re.compile("[0-9a-f]{32}")
+"""The name of a finished stage's folder: a content key."""
 
 _REFERENCES = (
     ("trajectories", "problem_id", "problems"),
@@ -71,7 +78,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was looked at, and what was found."""
+    """What was looked at, and what was found.
+
+    Attributes:
+        num_parts: Files in `parts/`.
+        num_rows: Rows of the database; of the sound parts where it cannot be read.
+        num_checkpoints: Folders of finished stages.
+        findings: What is not as it should be.
+    """
 
     num_parts: int
     num_rows: int
@@ -84,32 +98,30 @@ class CheckReport:
 
 
 def check_store(workspace: Workspace) -> CheckReport:
-    """Return what is wrong with a workspace; its lock is taken, and nothing is changed.
+    """Return what is wrong with a workspace; its lock is taken if it has one, and nothing is changed.
 
     Raises:
         WorkspaceBusyError: If a run holds the workspace.
-        StoreError: If there is no store.
+        StoreError: If there is no store, it cannot be locked, or another process has a database open.
     """
     if not workspace.parts.is_dir():
         raise StoreError(f"no store in {workspace.root}: expected a folder `parts` there. Give its --workspace.")
-    with workspace.lock():
+    has_store = workspace.writer_database.parent.is_dir()
+    with workspace.lock() if has_store else nullcontext():  # no run can be going on without the folder
         parts = list_parts(workspace.parts)
         findings, sound = _check_files(parts)
-        try:
-            connection = duckdb.connect(str(workspace.writer_database), read_only=True)
-        except duckdb.Error as error:
-            lost = _damage(f"{workspace.writer_database} cannot be opened: {str(error).splitlines()[0]}", _REBUILD)
-            return CheckReport(len(parts), 0, 0, (*findings, lost))
-        with connection:
-            try:
-                findings += _check_database(connection, workspace, parts, sound)
-                num_rows = sum(_count(connection, table) for table in table_schemas(connection))
-                num_checkpoints = _count(connection, "checkpoints")
-            except duckdb.Error as error:
-                broken = f"{workspace.writer_database} cannot be read: {str(error).splitlines()[0]}"
-                return CheckReport(len(parts), 0, 0, (*findings, _damage(broken, _REBUILD)))
-        findings += list(_check_leftovers(workspace))
-    return CheckReport(len(parts), num_rows, num_checkpoints, tuple(findings))
+        trained = [path for path in _entries(workspace.checkpoints) if path.is_dir() and _KEY.fullmatch(path.name)]
+        findings += _check_trained(trained)
+        num_rows = sum(read_header(part).num_rows for part in sound)
+        if has_store:
+            found, num_rows = _check_index(workspace, parts, sound, num_rows)
+            findings += found
+        else:
+            findings.append(Finding(Severity.NOTE, "there is no folder store/: only files were checked", _REBUILD))
+        if has_store or workspace.database.exists():
+            findings += _check_published(workspace)
+        findings += _check_leftovers(workspace)
+    return CheckReport(len(parts), num_rows, len(trained), tuple(findings))
 
 
 def _check_files(parts: Sequence[Part]) -> tuple[list[Finding], list[Part]]:
@@ -128,6 +140,57 @@ def _check_files(parts: Sequence[Part]) -> tuple[list[Finding], list[Part]]:
     findings = [_damage(said.partition(". Restore ")[0], "Restore it from a backup, or run `heal store rebuild "
                         "--set-damaged-aside`.") for said in faults.values() if said]  # fmt: skip
     return findings, [part for part in parts if not faults[part]]
+
+
+def _check_trained(trained: Sequence[Path]) -> Iterator[Finding]:
+    for folder in trained:
+        if faults := find_faults(folder):
+            yield _damage(f"checkpoint {folder.name} is damaged: {_names(faults)}", _TRAIN)
+
+
+def _check_index(
+    workspace: Workspace, parts: Sequence[Part], sound: Sequence[Part], num_rows: int
+) -> tuple[list[Finding], int]:
+    """Return what is wrong with the writer's database, and its rows: `num_rows` where it cannot be read."""
+    try:
+        with duckdb.connect(str(workspace.writer_database), read_only=True) as connection:
+            _read_all(connection)
+            findings = _check_database(connection, workspace, parts, sound)
+            return findings, sum(_count(connection, table) for table in table_schemas(connection))
+    except duckdb.Error as error:
+        return [_unreadable(workspace.writer_database, error)], num_rows
+
+
+def _check_published(workspace: Workspace) -> list[Finding]:
+    """Return whether the published copy can be read; it may be older than the writer's after a kill."""
+    try:
+        with duckdb.connect(str(workspace.database), read_only=True) as connection:
+            _read_all(connection)
+    except duckdb.Error as error:
+        return [_unreadable(workspace.database, error)]
+    return []
+
+
+def _read_all(connection: Connection) -> None:
+    """Read all columns of all tables; DuckDB compares each block with its checksum as it reads it.
+
+    Raises:
+        duckdb.Error: If one cannot be read.
+    """
+    for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+        connection.execute(f"SELECT bit_xor(hash(whole_row)) FROM {table} AS whole_row").fetchall()
+
+
+def _unreadable(database: Path, error: duckdb.Error) -> Finding:
+    """Return the finding.
+
+    Raises:
+        StoreError: If the database is only open elsewhere.
+    """
+    said = str(error).splitlines()[0]
+    if "Could not set lock" in said:
+        raise StoreError(f"{database} is open in another process ({said}). Close it there, and check again.") from error
+    return _damage(f"{database} cannot be read: {said}", _REBUILD)
 
 
 def _check_database(

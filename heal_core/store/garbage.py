@@ -2,18 +2,20 @@
 
 A row lives as long as a run uses it, or a row that a run uses names it. Verdicts,
 profiles and scores live and die with their trajectory. As long as a run is unfinished,
-nothing of its problems is garbage, and no checkpoint is.
+nothing of its problems is garbage, and no checkpoint is. Problems and recipes are never
+garbage: a problem that comes back has to find its chunk again, which no other may take.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heal_core.errors import InputError
-from heal_core.store.rewrite import Rewritten, rewrite
+from heal_core.errors import InputError, StoreError
+from heal_core.store import durable
+from heal_core.store.rewrite import Rewritten, rewrite_locked
 from heal_core.store.size import folder_bytes
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
@@ -22,6 +24,7 @@ _RUN_TABLES = (
     "runs", "run_events", "run_problems", "run_rows", "decisions", "stage_examples", "evaluations", "quarantine",
 )  # fmt: skip
 _HANGING = ("verdicts", "profiles", "scores")
+_REMOVED_FOLDER = ".removed"
 
 _USED = """
 CREATE OR REPLACE TEMP TABLE used AS
@@ -45,11 +48,12 @@ class Garbage:
     """What may go.
 
     Attributes:
-        rows: By table, the content keys of rows that no run refers to.
+        rows: By table, the content keys of rows that no run refers to, sorted.
         num_tokens: Sampled tokens of the trajectories among them.
         folders: What lies in `checkpoints/` for no run.
         folder_bytes: Their size.
         unfinished_runs: Runs that protect what is theirs.
+        forgotten: Runs that were to count as gone.
     """
 
     rows: dict[str, list[str]]
@@ -57,6 +61,7 @@ class Garbage:
     folders: tuple[Path, ...]
     folder_bytes: int
     unfinished_runs: tuple[str, ...]
+    forgotten: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
@@ -79,23 +84,45 @@ def find_garbage(workspace: Workspace, forget: Sequence[str] = ()) -> Garbage:
 
 
 def remove_garbage(workspace: Workspace, garbage: Garbage) -> Rewritten:
-    """Remove what was found; return what became of the parts.
+    """Remove exactly what was found; return what became of the parts.
 
     Raises:
         WorkspaceBusyError: If a run holds the workspace.
-        StoreError: If a part is damaged; no row is lost then.
+        StoreError: If other things are garbage by now, or a part is damaged; nothing is removed then.
     """
-    rewritten = rewrite(workspace, garbage.rows)
     with workspace.lock():
-        for path in garbage.folders:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        for link in workspace.students.glob("*/*"):
-            if link.is_symlink() and not link.exists():
-                link.unlink()
+        with Store(workspace) as store:
+            now = _find(store, garbage.forgotten)
+            schemas = {table: store.part_schema(table) for table in store.tables}
+        if (now.rows, now.folders) != (garbage.rows, garbage.folders):
+            raise StoreError(
+                "what no run refers to has changed since it was looked for, so nothing was removed. "
+                "Run `heal store gc` again."
+            )
+        rewritten = rewrite_locked(workspace, schemas, garbage.rows)
+        _remove_links(workspace, garbage.folders)
+        _remove_folders(workspace, garbage.folders)
     return rewritten
+
+
+def _remove_links(workspace: Workspace, folders: Iterable[Path]) -> None:
+    """Remove links to folders that go, which later could no longer be told, and to what is gone."""
+    going = {path.resolve() for path in folders}
+    for link in workspace.students.glob("*/*"):
+        if link.is_symlink() and (link.resolve() in going or not link.exists()):
+            link.unlink()
+
+
+def _remove_folders(workspace: Workspace, folders: Sequence[Path]) -> None:
+    """Remove what lies in `checkpoints/`, moved away first: half a stage under its name would pass for finished."""
+    removed = workspace.checkpoints / _REMOVED_FOLDER
+    shutil.rmtree(removed, ignore_errors=True)  # of a gc that was killed
+    removed.mkdir(exist_ok=True)
+    for path in folders:
+        if path != removed:
+            durable.replace_file(path, removed / path.name)
+    durable.sync_file(workspace.checkpoints)
+    shutil.rmtree(removed)
 
 
 def _find(store: Store, forget: Sequence[str]) -> Garbage:
@@ -133,6 +160,7 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
         folders,
         sum(folder_bytes(path) for path in folders),
         tuple(unfinished),
+        tuple(forget),
     )
 
 
@@ -146,12 +174,11 @@ AND problem_id NOT IN (
 
 
 def _ids(store: Store, sql: str) -> list[str]:
-    return [str(value) for row in store.rows(sql) for value in row.values()]
+    return sorted(str(value) for row in store.rows(sql) for value in row.values())
 
 
 def _stray_folders(store: Store, gone: set[str]) -> tuple[Path, ...]:
     """Return what lies in `checkpoints/` for a checkpoint that is gone or has no row."""
     kept = {row["checkpoint_id"] for row in store.rows("SELECT checkpoint_id FROM checkpoints")} - gone
-    return tuple(
-        path for path in sorted(store.workspace.checkpoints.iterdir()) if path.name.partition(".")[0] not in kept
-    )
+    entries = sorted(store.workspace.checkpoints.glob("*"))
+    return tuple(path for path in entries if path.name.partition(".")[0] not in kept)

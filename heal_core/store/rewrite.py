@@ -79,25 +79,38 @@ def rewrite(workspace: Workspace, garbage: Mapping[str, Collection[str]] | None 
         WorkspaceBusyError: If another process holds the workspace.
         StoreError: If a part is damaged or the disk is full; nothing is lost then.
     """
-    dropped = {table: set(keys) for table, keys in (garbage or {}).items() if keys}
     with workspace.lock():
         with Store(workspace) as store:  # what is not merged so far, and the newest schema
             schemas = {table: store.part_schema(table) for table in store.tables}
-        before = list_parts(workspace.parts)
-        bytes_before = num_bytes(before)
-        headers = {part: read_header(part) for part in before}
-        rows_before = sum(header.num_rows for header in headers.values())
-        replaced: list[Part] = []
-        for group in _groups(headers):
-            replaced += _rewrite_group(workspace, group, headers, schemas, dropped)
-        after = [part for part in list_parts(workspace.parts) if part not in replaced]
-        if replaced:
-            _replace_database(workspace, after, replaced)
-            Store(workspace).close()
-        return Rewritten(
-            len(before), len(after), bytes_before, num_bytes(after),
-            rows_before - sum(read_header(part).num_rows for part in after),
-        )  # fmt: skip
+        return rewrite_locked(workspace, schemas, garbage or {})
+
+
+def rewrite_locked(
+    workspace: Workspace, schemas: Mapping[str, pa.Schema], garbage: Mapping[str, Collection[str]]
+) -> Rewritten:
+    """Do what `rewrite` does, for a caller that holds the lock and has merged all parts.
+
+    Args:
+        workspace: Nothing else has its store open.
+        schemas: By table, the columns of its parts.
+        garbage: By table, the content keys of rows to leave out.
+    """
+    dropped = {table: set(keys) for table, keys in garbage.items() if keys}
+    before = list_parts(workspace.parts)
+    bytes_before = num_bytes(before)
+    headers = {part: read_header(part) for part in before}
+    rows_before = sum(header.num_rows for header in headers.values())
+    replaced: list[Part] = []
+    for group in _groups(headers):
+        replaced += _rewrite_group(workspace, group, headers, schemas, dropped)
+    after = [part for part in list_parts(workspace.parts) if part not in replaced]
+    if replaced:
+        _replace_database(workspace, after, replaced)
+        Store(workspace).close()
+    return Rewritten(
+        len(before), len(after), bytes_before, num_bytes(after),
+        rows_before - sum(read_header(part).num_rows for part in after),
+    )  # fmt: skip
 
 
 def _replace_database(workspace: Workspace, parts: Sequence[Part], retired: Sequence[Part]) -> None:

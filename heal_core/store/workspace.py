@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from heal_core.errors import StoreError, WorkspaceBusyError
@@ -60,8 +60,18 @@ class Workspace:
 
         Raises:
             WorkspaceBusyError: If another process holds it.
+            StoreError: If there is no folder for the lock, or it cannot be written.
         """
-        descriptor = os.open(self.root / "store" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self.writer_database.with_name("lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"workspace {self.root} has no folder `store`. If it is a copy of parts and checkpoints, "
+                "run `heal store rebuild` there: it makes the database from the parts."
+            ) from error
+        except OSError as error:
+            raise _no_lock(path, error) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,8 +81,17 @@ class Workspace:
                     f"workspace {self.root} is in use by process {holder}. "
                     "Wait for it, stop it, or set another `workspace`."
                 ) from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            except OSError as error:
+                raise _no_lock(path, error) from error
+            with suppress(OSError):  # on a full disk too, what makes room there must be able to start
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+def _no_lock(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path} cannot be locked: {error.strerror}. Copy the workspace to a disk that can be written, and go on there."
+    )

@@ -47,7 +47,7 @@ def test_a_finished_run_is_checked_rebuilt_compacted_and_measured(heal: Any, wor
     sizes = {row["what"]: row for row in json.loads(heal("store", "size", "-w", workspace, "--json").stdout)}
     files = [path for path in (workspace / "parts" / "trajectories").rglob("*.parquet")]
     assert sizes["parts/trajectories"]["num_bytes"] == sum(path.stat().st_size for path in files)
-    assert heal("store", "gc", "-w", workspace).stdout.startswith("every row and checkpoint is referred to by a run")
+    assert heal("store", "gc", "-w", workspace).stdout.startswith("nothing to remove: every sample and checkpoint is")
 
 
 @pytest.mark.slow
@@ -69,8 +69,42 @@ def test_garbage_is_removed_only_when_asked_for(heal: Any, workspace: Path) -> N
     gone = heal("store", "gc", "-w", workspace, "--forget", run_id, "--yes")
     assert gone.returncode == 0, gone.stderr
     assert json.loads(heal("status", "-w", workspace, "--json").stdout) == []
+    assert "problems and recipes are always kept" in gone.stdout
+    problems = heal("sql", "SELECT count(*) AS n FROM problems", "-w", workspace, "--format", "csv").stdout
+    assert int(problems.split()[-1]) > 0
     assert not any(Workspace(workspace).checkpoints.iterdir())
     assert heal("store", "check", "-w", workspace).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_cut_checkpoint_and_a_copy_that_is_gone_are_told(heal: Any, workspace: Path) -> None:
+    weights = next(workspace.glob("checkpoints/*/model.safetensors"))
+    with weights.open("r+b") as file:
+        file.truncate(weights.stat().st_size // 2)
+    (workspace / "heal.duckdb").unlink()
+    checked = heal("store", "check", "-w", workspace)
+    assert checked.returncode == 1
+    assert f"checkpoint {weights.parent.name} is damaged: 1 (model.safetensors has" in checked.stdout
+    assert "heal.duckdb cannot be read" in checked.stdout
+
+
+@pytest.mark.slow
+def test_a_backup_of_parts_and_checkpoints_is_checked_and_becomes_a_workspace(
+    heal: Any, workspace: Path, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    for name in ("parts", "checkpoints"):
+        shutil.copytree(workspace / name, backup / name)
+    checked = heal("store", "check", "-w", backup)
+    assert checked.returncode == 0, checked.stdout
+    assert "only files were checked" in checked.stdout
+    for verb in (["gc", "--dry-run"], ["compact"]):
+        refused = heal("store", *verb, "-w", backup)
+        assert refused.returncode == 2
+        assert "heal store rebuild" in refused.stderr and "Traceback" not in refused.stderr
+    assert heal("store", "rebuild", "-w", backup).returncode == 0
+    assert answers(heal, backup) == answers(heal, workspace)
+    assert heal("store", "check", "-w", backup).stdout.endswith("checkpoints: sound\n")
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
+import safetensors.numpy
 
 from heal_core.errors import TrainingError
 from heal_core.sft import folders
@@ -63,6 +66,39 @@ def test_publishing_moves_the_model_and_leaves_nothing_behind(tmp_path: Path) ->
     folders.publish(model, output)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert (output / "sub" / "f").read_text() == "x"
+
+
+def publish_model(tmp_path: Path) -> Path:
+    output = tmp_path / "out"
+    model = folders.partial_dir(output) / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    safetensors.numpy.save_file({"w": numpy.zeros(10)}, model / "model.safetensors")
+    folders.publish(model, output)
+    return output
+
+
+def test_a_published_model_is_whole_and_says_what_it_is_made_of(tmp_path: Path) -> None:
+    output = publish_model(tmp_path)
+    sizes = {name: (output / name).stat().st_size for name in ("config.json", "model.safetensors")}
+    assert json.loads((output / "complete.json").read_text()) == sizes
+    assert folders.find_faults(output) == []
+    (output / "README.md").touch()  # what a user puts beside it is no fault
+    assert folders.find_faults(output) == []
+
+
+def test_a_published_model_that_was_cut_is_found(tmp_path: Path) -> None:
+    output = publish_model(tmp_path)
+    with (output / "model.safetensors").open("r+b") as weights:
+        weights.truncate(50)
+    (output / "config.json").unlink()
+    size = json.loads((output / "complete.json").read_text())["model.safetensors"]
+    faults = {"config.json is gone", f"model.safetensors has 50 bytes instead of {size}"}
+    assert set(folders.find_faults(output)) == faults
+    (output / "complete.json").write_text("")
+    first, second = folders.find_faults(output)
+    assert first == "complete.json cannot be read"
+    assert second.startswith("model.safetensors cannot be read (")
 
 
 def test_replaced_text_is_old_or_new(tmp_path: Path) -> None:

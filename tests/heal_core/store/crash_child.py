@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -21,13 +22,14 @@ import pyarrow as pa
 
 from heal_core.store import database, durable, parts
 from heal_core.store.check import check_store
+from heal_core.store.garbage import find_garbage, remove_garbage
 from heal_core.store.rewrite import rebuild, rewrite
 from heal_core.store.store import Store, open_reader
 from heal_core.store.workspace import Workspace
 
 Script = tuple[Callable[[Workspace], object], ...]
 
-TABLES = ("problems", "trajectories", "verdicts")
+TABLES = ("problems", "trajectories", "verdicts", "checkpoints", "run_rows")
 FIRST_SCHEMA = "0001_initial"
 LAST_STEP = 10**9
 
@@ -48,9 +50,9 @@ class Steps:
         return self.taken == self.fatal
 
     def install(self) -> None:
-        """Put a step before each sync, rename, commit and checkpoint, after the last two, and halfway a write."""
+        """Put a step before each sync, rename, commit, checkpoint and removal, after the last three, and in a write."""
         sync, replace, write = durable.sync_file, durable.replace_file, durable.write_atomically
-        connect = database.connect
+        connect, remove = database.connect, shutil.rmtree
 
         def write_atomically(final: Path, fill: Callable[[Path], object]) -> None:
             write(final, lambda temporary: (fill(temporary), self._halve(temporary)))
@@ -59,6 +61,7 @@ class Steps:
         durable.replace_file = lambda temporary, final: (self.take(), replace(temporary, final))[1]
         durable.write_atomically = write_atomically
         database.connect = lambda path: Connection(connect(path), self)
+        shutil.rmtree = lambda folder, **how: (self.take(), remove(folder, **how), self.take())
 
     def _halve(self, file: Path) -> None:
         if self.is_next_fatal():
@@ -120,16 +123,48 @@ def open_and_close(workspace: Workspace) -> None:
         Store(workspace).close()
 
 
+def use(workspace: Workspace) -> None:
+    """Store a run that uses one trajectory and one of two trained stages."""
+    for name in ("used", "loose"):
+        folder = workspace.checkpoints / name
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+        (workspace.checkpoints / f"{name}.examples.parquet").touch()
+        (workspace.students / "heal").mkdir(exist_ok=True)
+        (workspace.students / "heal" / name).symlink_to(f"../../checkpoints/{name}")
+    with workspace.lock(), Store(workspace) as store:
+        store.append("checkpoints", [checkpoint(name) for name in ("used", "loose")])
+        store.append("runs", [RUN])
+        store.append("run_rows", [run_row("rollout", "ta", "va"), run_row("checkpoint", "used", None)])
+        store.append("run_events", [COMPLETED])
+
+
+def collect(workspace: Workspace) -> None:
+    """What `heal store gc --yes` does."""
+    garbage = find_garbage(workspace)
+    if not garbage.is_empty:
+        remove_garbage(workspace, garbage)
+
+
 SCRIPTS: dict[str, Script] = {
     "write": (write,),
     "compact": (write, rewrite),
     "rebuild": (write, rebuild),
     "upgrade": (write, age, open_and_close),
+    "gc": (write, use, collect),
 }
 """What is done one after the other; kills fall into the last, which is then done again."""
 
 
 RECIPE = {"recipe_id": "r", "kind": "rollout", "model_name_or_path": "m", "settings": "{}"}
+RUN = {
+    "run_id": "run", "config": "{}", "problems_digest": "d", "seed": 0, "heal_version": "0", "git_revision": None,
+    "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+}  # fmt: skip
+COMPLETED = {
+    "event_id": "e", "run_id": "run", "event": "completed", "phase": None, "detail": None,
+    "happened_at": datetime(2026, 1, 1, tzinfo=UTC),
+}  # fmt: skip
 
 
 def problem(name: str) -> dict[str, Any]:
@@ -157,6 +192,21 @@ def verdict(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def checkpoint(name: str) -> dict[str, Any]:
+    return {
+        "checkpoint_id": name, "parent_checkpoint_id": None, "stage": "I", "folder": f"checkpoints/{name}",
+        "num_examples": 1, "num_dropped_over_long": 0, "num_optimizer_steps": 1, "num_tokens": 1, "loss_first": 0.5,
+        "loss_last": 0.5, "seconds": 0.5, "result": "{}",
+    }  # fmt: skip
+
+
+def run_row(kind: str, row_id: str, verdict_id: str | None) -> dict[str, Any]:
+    return {
+        "run_row_id": row_id, "run_id": "run", "phase": "", "arm": "", "kind": kind, "row_id": row_id, "cut": False,
+        "verdict_id": verdict_id,
+    }  # fmt: skip
+
+
 def read(workspace: Workspace) -> dict[str, list[Any]]:
     """Return what readers see: all tables with the token arrays, but not when a row was stored, or in which part."""
     reader = open_reader(workspace)
@@ -167,18 +217,22 @@ def read(workspace: Workspace) -> dict[str, list[Any]]:
     files = sorted(part.part_name for part in parts.list_parts(workspace.parts))
     contents["parts without ledger"] = sorted(set(files) ^ {name for (name,) in ledger})
     contents["left over"] = [path.name for path in workspace.root.rglob("*.tmp")]
+    for folder in (workspace.checkpoints, workspace.students):
+        contents[f"in {folder.name}"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     reader.close()
     return contents
 
 
-def check_survivor(script: Script, workspace: Workspace, wanted: dict[str, list[Any]]) -> list[str]:
+def check_survivor(
+    script: Script, workspace: Workspace, before: dict[str, list[Any]], wanted: dict[str, list[Any]]
+) -> list[str]:
     """Return what is wrong with a killed writer's workspace: before the next start, and after it."""
     faults = []
     if workspace.database.exists():
         seen = read(workspace)
-        faults += [
-            f"{name} had other rows" for name in (*TABLES, "tokens") if any(r not in wanted[name] for r in seen[name])
-        ]
+        for name in (*TABLES, "tokens"):
+            known = wanted[name] + before.get(name, [])
+            faults += [f"{name} had other rows"] if any(row not in known for row in seen[name]) else []
         if [row[0] for row in seen["tokens"]] != [row[0] for row in seen["trajectories"]]:
             faults.append("published trajectories lacked their tokens")
     script[-1](workspace)
@@ -202,9 +256,17 @@ def fork(work: Callable[[], Any], report: Path) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def run_until(script: Script, workspace: Workspace, fatal: int) -> int:
+def prepare(script: Script, workspace: Workspace) -> dict[str, list[Any]]:
+    """Do all but the last act; return what readers see then."""
     for act in script[:-1]:
         act(workspace)
+    return read(workspace) if workspace.database.exists() else {}
+
+
+def run_until(script: Script, prepared: Workspace, workspace: Workspace, fatal: int) -> int:
+    """Do the last act in a copy of what was prepared, up to the fatal step; return how many were taken."""
+    if prepared.root.exists():
+        shutil.copytree(prepared.root, workspace.root, symlinks=True)
     steps = Steps(fatal)
     steps.install()
     script[-1](workspace)
@@ -214,16 +276,18 @@ def run_until(script: Script, workspace: Workspace, fatal: int) -> int:
 def main(script: Script, folder: Path) -> None:
     pa.Table.from_pylist([{"a": 1}])  # imports what it needs once, not in each of a hundred children
     report = folder / "report.json"
-    undisturbed = Workspace(folder / "undisturbed")
-    assert fork(lambda: run_until(script, undisturbed, LAST_STEP), report) == 0
+    prepared, undisturbed = Workspace(folder / "prepared"), Workspace(folder / "undisturbed")
+    assert fork(lambda: prepare(script, prepared), report) == 0
+    before = json.loads(report.read_text())
+    assert fork(lambda: run_until(script, prepared, undisturbed, LAST_STEP), report) == 0
     num_steps = json.loads(report.read_text())
     assert fork(lambda: read(undisturbed), report) == 0
     wanted = json.loads(report.read_text())
     failures, num_killed = [], 0
     for fatal in range(num_steps):
         workspace = Workspace(folder / str(fatal))
-        num_killed += fork(lambda at=fatal, w=workspace: run_until(script, w, at), report) == signal.SIGKILL
-        status = fork(lambda w=workspace: check_survivor(script, w, wanted), report)
+        num_killed += fork(lambda at=fatal, w=workspace: run_until(script, prepared, w, at), report) == signal.SIGKILL
+        status = fork(lambda w=workspace: check_survivor(script, w, before, wanted), report)
         faults = json.loads(report.read_text()) if status == 0 else [f"the next start failed ({status})"]
         failures += [f"killed at step {fatal}: {fault}" for fault in faults]
     sys.stdout.write(json.dumps({"num_steps": num_steps, "num_killed": num_killed, "failures": failures}))

@@ -1,13 +1,19 @@
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import numpy
 import pytest
+import safetensors.numpy
 
 from heal_core.errors import StoreError, WorkspaceBusyError
+from heal_core.sft.folders import mark_complete
 from heal_core.store.check import CheckReport, Severity, check_store
 from heal_core.store.parts import list_parts, write_part
+from heal_core.store.rewrite import rebuild
 from heal_core.store.workspace import Workspace
 
 
@@ -18,6 +24,28 @@ def ids(store_maker) -> dict[str, str]:
 
 def part(workspace: Workspace, table: str) -> Path:
     return next((workspace.parts / table).glob("*.parquet"))
+
+
+STAGE = 32 * "c"
+
+
+def train(workspace: Workspace, marked: bool = True) -> Path:
+    """Write the folder of a finished stage; return its weights."""
+    folder = workspace.checkpoints / STAGE
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    weights = folder / "model.safetensors"
+    safetensors.numpy.save_file({"w": numpy.zeros(1000)}, weights)
+    if marked:
+        mark_complete(folder)
+    return weights
+
+
+def back_up(workspace: Workspace, target: Path) -> Workspace:
+    """Copy what docs/store.md says that a backup needs."""
+    for name in ("parts", "checkpoints"):
+        shutil.copytree(workspace.root / name, target / name)
+    return Workspace(target)
 
 
 def change(workspace: Workspace, sql: str) -> None:
@@ -96,13 +124,15 @@ def test_a_checkpoint_whose_folder_is_gone_is_found_and_a_folder_without_a_row_i
     workspace: Workspace, ids: dict[str, str], store_maker
 ) -> None:
     (workspace.checkpoints / "abc.partial").mkdir()
+    (workspace.checkpoints / "of a user").mkdir()
     change(
         workspace,
         "INSERT INTO checkpoints VALUES ('c1', NULL, 'I', 'checkpoints/c1', 1, 0, 1, 1, NULL, NULL, 1, '{}')",
     )
     report = check_store(workspace)
     assert "folders of checkpoints are gone: 1 (c1)" in words(report)
-    assert "in checkpoints/ without a row: 1 (abc.partial)" in words(report, Severity.NOTE)
+    assert "of a user" not in words(report)
+    assert "in checkpoints/ without a row: 2 (abc.partial, of a user)" in words(report, Severity.NOTE)
 
 
 def test_what_hurts_nothing_is_only_noted(workspace: Workspace, ids: dict[str, str], tmp_path: Path) -> None:
@@ -125,8 +155,102 @@ def test_a_database_that_is_gone_or_no_database_is_found(
 ) -> None:
     damage(workspace.writer_database)
     report = check_store(workspace)
-    assert "writer.duckdb cannot be opened" in words(report)
+    assert "writer.duckdb cannot be read" in words(report)
     assert "Run `heal store rebuild`" in words(report)
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, halve, lambda path: path.write_bytes(b"")])
+def test_a_published_copy_that_is_gone_or_cut_is_found(
+    workspace: Workspace, ids: dict[str, str], damage: Callable[[Path], object]
+) -> None:
+    damage(workspace.database)
+    report = check_store(workspace)
+    assert not report.is_sound
+    assert f"{workspace.database} cannot be read: " in words(report)
+    assert "Run `heal store rebuild`" in words(report)
+    rebuild(workspace)
+    assert check_store(workspace).findings == ()
+
+
+@pytest.mark.parametrize("name", ["database", "writer_database"])
+def test_a_flipped_bit_in_any_block_of_a_database_is_found(
+    workspace: Workspace, ids: dict[str, str], name: str
+) -> None:
+    database: Path = getattr(workspace, name)
+    with duckdb.connect(str(database), read_only=True) as connection:
+        size = "SELECT block_size, total_blocks, free_blocks FROM pragma_database_size()"
+        ((block_bytes, num_blocks, num_free),) = connection.execute(size).fetchall()
+    whole = database.read_bytes()
+    found = 0
+    for block in range(num_blocks):
+        # blocks are counted from the end: headers come before the first
+        position = len(whole) - block * block_bytes - block_bytes // 2
+        database.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        found += f"{database} cannot be read: " in words(check_store(workspace))
+    assert num_blocks > num_free + 3
+    assert found == num_blocks - num_free  # DuckDB reads no free block
+
+
+def test_a_database_that_another_process_has_open_is_not_called_damaged(
+    workspace: Workspace, ids: dict[str, str]
+) -> None:
+    holder = "import sys, duckdb; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(workspace.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(StoreError, match=r"heal\.duckdb is open in another process .*Close it there"):
+            check_store(workspace)
+        process.kill()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (halve, "model.safetensors "),
+        (Path.unlink, "safetensors is gone"),
+        (lambda weights: weights.write_bytes(b""), "model.safetensors "),
+        (lambda weights: weights.write_bytes(bytes(weights.stat().st_size)), "model.safetensors cannot be read ("),
+        (lambda weights: weights.with_name("config.json").write_bytes(b""), "config.json "),
+    ],
+)
+def test_a_cut_checkpoint_is_found_with_or_without_a_mark(
+    workspace: Workspace, ids: dict[str, str], damage: Callable[[Path], object], found: str, marked: bool
+) -> None:
+    weights = train(workspace, marked)
+    assert check_store(workspace).is_sound
+    assert check_store(workspace).num_checkpoints == 1
+    damage(weights)
+    report = check_store(workspace)
+    assert not report.is_sound
+    said = words(report)
+    assert f"checkpoint {STAGE} is damaged: 1 (" in said and found in said
+    assert "delete the folder: it is trained again" in said
+
+
+def test_the_files_of_a_backup_without_databases_are_checked(
+    workspace: Workspace, ids: dict[str, str], tmp_path: Path
+) -> None:
+    train(workspace)
+    backup = back_up(workspace, tmp_path / "backup")
+    report = check_store(backup)
+    assert report.is_sound
+    assert "there is no folder store/: only files were checked. Run `heal store rebuild`" in words(
+        report, Severity.NOTE
+    )
+    assert (report.num_parts, report.num_rows, report.num_checkpoints) == (len(list_parts(workspace.parts)), 14, 1)
+    assert sorted(path.name for path in backup.root.iterdir()) == ["checkpoints", "parts"]
+    flip(part(backup, "verdicts"))
+    halve(backup.checkpoints / STAGE / "model.safetensors")
+    said = words(check_store(backup))
+    assert "its bytes do not match its name" in said
+    assert f"checkpoint {STAGE} is damaged" in said
 
 
 def test_checking_changes_nothing(workspace: Workspace, ids: dict[str, str], tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ CHILD = Path(__file__).with_name("crash_child.py")
 
 # per append: half a file, sync, rename, folder's sync, before and after the commit; more for publishing
 @pytest.mark.slow
-@pytest.mark.parametrize(("script", "least"), [("write", 40), ("compact", 30), ("rebuild", 10), ("upgrade", 10)])
+@pytest.mark.parametrize(
+    ("script", "least"), [("write", 40), ("compact", 30), ("rebuild", 10), ("upgrade", 10), ("gc", 40)]
+)
 def test_after_a_kill_at_any_durable_step_the_same_rows_come_out(tmp_path: Path, script: str, least: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     done = subprocess.run(

@@ -57,6 +57,19 @@ def test_the_lock_is_free_after_an_error(workspace: Workspace) -> None:
         pass
 
 
+def test_a_copy_without_a_store_cannot_be_locked_and_the_remedy_is_told(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(StoreError, match=r"has no folder `store`.*`heal store rebuild`"), Workspace(tmp_path).lock():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
+def test_a_lock_that_cannot_be_written_is_an_error_with_the_remedy(workspace: Workspace) -> None:
+    (workspace.root / "store" / "lock").mkdir()  # root may write to a read-only file; EROFS takes the same way
+    with pytest.raises(StoreError, match=r"lock cannot be locked: .*to a disk that can be written"), workspace.lock():
+        pass
+
+
 def test_a_second_process_is_refused_and_a_kill_frees_the_lock(workspace: Workspace) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(workspace.root)], stdout=subprocess.PIPE)
     assert holder.stdout is not None

@@ -78,6 +78,7 @@ def test_the_output_is_an_ordinary_model_folder(trained: Trained, student_dir: P
     spec, result, _ = trained
     assert {p.name for p in spec.output_dir.iterdir()} == {
         "chat_template.jinja",
+        "complete.json",
         "config.json",
         "generation_config.json",
         "model.safetensors",

@@ -34,7 +34,7 @@ _ENCODINGS = {
     "entropies": "BYTE_STREAM_SPLIT",
     "token_starts": "DELTA_BINARY_PACKED",
 }
-"""How token arrays are written: the smallest that DuckDB 1.4 reads (docs/benchmarks.md)."""
+"""How token arrays are written: on full mantissas the smallest that DuckDB 1.4 reads (docs/benchmarks.md)."""
 
 _SEQUENCE, _SCHEMA = b"heal.sequence", b"heal.schema"
 

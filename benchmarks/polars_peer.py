@@ -49,7 +49,10 @@ QUESTIONS: dict[str, Callable[[Path], pl.LazyFrame]] = {"pass_rates": pass_rates
 
 
 def _rows(parts: Path) -> pl.LazyFrame:
-    quarantined = _scan(parts, "quarantine", ["run_id", "reason"]).with_columns(outcome=pl.lit("quarantined"))
+    in_quarantine = _scan(parts, "quarantine", ["run_id", "reason", "problem_id"])
+    quarantined = in_quarantine.filter(pl.col("problem_id").is_null()).select(
+        "run_id", "reason", outcome=pl.lit("quarantined")
+    )
     problems = _scan(parts, "run_problems", ["run_id", "split"]).select(
         "run_id", pl.lit(None, pl.String).alias("reason"), outcome="split"
     )

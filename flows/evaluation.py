@@ -8,14 +8,13 @@ from flows.rollouts import rollout_slots, sample_and_verify
 from flows.training import arms_of
 from heal_core.curriculum import STAGES
 from heal_core.engines.identity import identify_engine
+from heal_core.errors import InputError
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
-from heal_core.store.reads import read_checkpoint, read_run_problems
-from tasks.evaluation import summarise_evaluation
+from heal_core.store.reads import read_checkpoint, read_promoted
+from tasks.evaluation import BASE, LATEST, TEACHER, summarise_evaluation
 from tasks.session import Session
 from tasks.training import Checkpoint
-
-BASE, TEACHER = "base", "teacher"
 
 
 def evaluate_arms(session: Session) -> None:
@@ -24,11 +23,28 @@ def evaluate_arms(session: Session) -> None:
     evaluate_student(session, BASE, None)
     for arm in arms:
         checkpoint_id = read_checkpoint(session.store, session.run_id, arm, STAGES[-1])
-        evaluate_student(session, arm, Checkpoint(checkpoint_id, session.workspace.checkpoints / checkpoint_id))
+        evaluate_student(session, arm, Checkpoint.of(session.workspace, checkpoint_id))
     summarise_evaluation(session, [TEACHER, BASE, *arms])
 
 
-def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None) -> None:
+def evaluate_latest(session: Session) -> None:
+    """Sample and grade the untrained student and the promoted one; the teacher's row is its rollouts.
+
+    Raises:
+        InputError: If no student has been promoted so far.
+    """
+    promoted = read_promoted(session.store)
+    if promoted is None:
+        raise InputError(
+            f"no student has been promoted in {session.workspace.root} so far. Run `heal run` first, and see why with: "
+            'heal sql "SELECT run_id, decision, reason, low, margin FROM promotions"'
+        )
+    evaluate_student(session, BASE, None)
+    evaluate_student(session, LATEST, Checkpoint.of(session.workspace, promoted["checkpoint_id"]))
+    summarise_evaluation(session, [TEACHER, BASE, LATEST])
+
+
+def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None, phase: str = "evaluation") -> None:
     """Sample k answers per held-out problem from one student, and grade them."""
     sampling = session.config.rollouts.sampling
     model, identity = session.config.student, None
@@ -36,10 +52,10 @@ def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None) 
         model = model.model_copy(update={"model_name_or_path": str(checkpoint.folder), "revision": None})
         identity = _identity(session, checkpoint)
     recipe_id = session.recipe(Kind.ROLLOUT, model, sampling, student_prompt("{}"), identity)
-    problems = read_run_problems(session.store, session.run_id, "held_out")
+    problems = session.read_problems("held_out")
     slots = rollout_slots(problems, recipe_id, range(session.config.evaluation.num_generations), sampling)
-    used = sample_and_verify(session, "evaluation", slots, model, sampling)
-    session.close_phase("evaluation", arm, Kind.ROLLOUT, dict(used.values()))
+    used = sample_and_verify(session, phase, slots, model, sampling, turn=arm)
+    session.close_phase(phase, arm, Kind.ROLLOUT, dict(used.values()))
 
 
 def _identity(session: Session, checkpoint: Checkpoint) -> dict[str, Any]:

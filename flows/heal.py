@@ -1,32 +1,40 @@
 """HEAL, as a table of contents: the order of the method's phases. Each phase's module says how.
 
-Run it with `heal run CONFIG.yaml`; it runs the same under a Prefect server. Every phase
-reads the store and writes to it, so that running it again is the resume, and each can be
-run alone (`heal run CONFIG.yaml --phase repairs`).
+Run it with `heal run CONFIG.yaml`; it runs the same under a Prefect server, where
+`flows.nightly` has what is scheduled. Every phase reads the store and writes to it, so that
+running it again is the resume, and each can be run alone (`heal run CONFIG.yaml --phase repairs`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.equal_tokens import spend_equal_tokens
-from flows.evaluation import evaluate_arms
+from flows.evaluation import evaluate_arms, evaluate_latest
+from flows.outcome import announced, publish_outcome
+from flows.promotion import promote_student
 from flows.repair import repair_and_guide
 from flows.rollouts import profile_and_band, sample_rollouts
 from flows.selection import select_examples
 from flows.training import train_arms
 from heal_core.config import RunConfig
-from heal_core.errors import ConfigError
+from heal_core.deadline import Deadline
+from heal_core.errors import ConfigError, TimeIsUpError
+from heal_core.store.students import link_latest, link_stages
 from heal_core.store.summary import summarise_run
-from tasks.problems import take_in_problems
+from tasks.problems import DISTILLATION, EVALUATION, take_in_problems
 from tasks.session import Session
+from tasks.slots import model_slot
 
-PHASES: dict[str, Callable[[Session], None]] = {
+Phases = Mapping[str, Callable[[Session], None]]
+
+PHASES: Phases = {
     "rollouts": sample_rollouts,
     "profiles": profile_and_band,
     "repairs": repair_and_guide,
@@ -34,32 +42,28 @@ PHASES: dict[str, Callable[[Session], None]] = {
     "equal_tokens": spend_equal_tokens,
     "training": train_arms,
     "evaluation": evaluate_arms,
+    "promotion": promote_student,
 }
+EVALUATION_PHASES: Phases = {"rollouts": sample_rollouts, "profiles": profile_and_band, "evaluation": evaluate_latest}
+"""What evaluates the promoted student on today's held-out problems."""
 
 TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types runners and decorators differently
 
 
 @flow(name="heal", task_runner=TASK_RUNNER, validate_parameters=False)
-def heal(config: RunConfig) -> dict[str, Any]:
-    """Return the summary of a run; one that is complete is not run again."""
-    started = time.monotonic()
-    with Session.open(config) as session:
-        take_in_problems(session)
-        if not session.is_complete:
-            session.record_event("started")
-            try:
-                for name, run_phase in PHASES.items():
-                    with session.phase(name):
-                        run_phase(session)
-            except Exception as error:
-                session.record_event("failed", detail={"error": f"{type(error).__name__}: {error}"})
-                raise
-            session.record_event("completed", detail={"seconds": time.monotonic() - started})
-        return summarise_run(session.store, session.run_id, dict(session.made), time.monotonic() - started)
+def heal(config: RunConfig, until: Deadline | None = None, retry: bool = False) -> dict[str, Any]:
+    """Return the outcome of a run; one that is complete is not run again. See `distil`."""
+    return distil(config, until, retry)
+
+
+@flow(name="heal-evaluate", task_runner=TASK_RUNNER, validate_parameters=False)
+def evaluate_promoted_student(config: RunConfig, until: Deadline | None = None) -> dict[str, Any]:
+    """Return the outcome of evaluating the promoted student; see `evaluate_promoted`."""
+    return evaluate_promoted(config, until)
 
 
 @flow(name="heal-phase", flow_run_name="heal {phase}", task_runner=TASK_RUNNER, validate_parameters=False)
-def heal_phase(config: RunConfig, phase: str) -> dict[str, int]:
+def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> dict[str, int]:
     """Return what one phase newly made; the phases before it must have been closed.
 
     Raises:
@@ -67,14 +71,71 @@ def heal_phase(config: RunConfig, phase: str) -> dict[str, int]:
     """
     if phase not in PHASES:
         raise ConfigError(f"there is no phase {phase!r}; the phases are, in order: {', '.join(PHASES)}.")
-    with Session.open(config) as session:
+    with Session.open(config, until) as session:
         take_in_problems(session)
         names = list(PHASES)
-        missing = [name for name in names[: names.index(phase)] if name not in session.closed_phases]
+        before = names[: names.index(phase)]
+        missing = [name for name in before if name not in session.closed_phases]
         if missing:
             raise ConfigError(
                 f"phase {phase!r} builds on {missing[0]!r}, which this run has not closed. Run that first."
             )
+        session.quarantine.enter_phases(before)
         with session.phase(phase):
             PHASES[phase](session)
         return dict(session.made)
+
+
+def distil(config: RunConfig, until: Deadline | None = None, retry: bool = False) -> dict[str, Any]:
+    """Return the outcome of a distillation, inside the flow that calls this.
+
+    Its `state` is completed, nothing_new (an earlier start came to the end) or stopped (at
+    `until`); with `retry` the problems that the last attempt has in quarantine are tried again.
+
+    Raises:
+        HealError: If the run failed; what is finished is stored.
+    """
+    with announced(config) as announcement, Session.open(config, until) as session:
+        announcement.run_id = take_in_problems(session, DISTILLATION, retry)
+        return _run_phases(session, PHASES)
+
+
+def evaluate_promoted(config: RunConfig, until: Deadline | None = None) -> dict[str, Any]:
+    """Return the outcome of evaluating the promoted student on today's held-out problems; see `distil`."""
+    with announced(config) as announcement, Session.open(config, until) as session:
+        announcement.run_id = take_in_problems(session, EVALUATION)
+        return _run_phases(session, EVALUATION_PHASES)
+
+
+def _run_phases(session: Session, phases: Phases) -> dict[str, Any]:
+    started = time.monotonic()
+    state = "nothing_new"
+    try:
+        if not session.is_complete:
+            with _recorded(session, started), model_slot(session.deadline):
+                for name, run_phase in phases.items():
+                    with session.phase(name):
+                        run_phase(session)
+            state = "completed"
+    except TimeIsUpError as reason:
+        return publish_outcome(session, {"run_id": session.run_id, "state": "stopped", "reason": str(reason)})
+    link_stages(session.store, session.run_id)
+    link_latest(session.store)
+    summary = summarise_run(session.store, session.run_id, dict(session.made), time.monotonic() - started)
+    return publish_outcome(session, {**summary, "state": state})
+
+
+@contextmanager
+def _recorded(session: Session, started: float) -> Iterator[None]:
+    """Record how a run began and ended."""
+    session.record_event("started")
+    try:
+        yield
+    except TimeIsUpError as reason:
+        session.record_event("stopped", session.phase_name, {"reason": str(reason)})
+        raise
+    except Exception as error:
+        session.record_event("failed", session.phase_name, {"error": f"{type(error).__name__}: {error}"})
+        raise
+    detail = {"seconds": time.monotonic() - started, "quarantined": len(session.quarantine.problem_ids)}
+    session.record_event("completed", detail=detail)

@@ -8,7 +8,6 @@ from heal_core.plan import Slot
 from heal_core.prompts import guided_prompt, hint_prompt, hinted_prompt
 from heal_core.records import Band, Kind
 from heal_core.repair import BrokenPath, Hint, hint_slot, repair_slot
-from heal_core.store.reads import read_bands, read_run_problems
 from tasks.repairs import cut_paths, judge_hints, record_paths
 from tasks.session import Session, logger
 
@@ -31,9 +30,14 @@ def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
     for try_index in range(session.config.hints.max_tries):
         waiting = [(chunk, path) for chunk, path in paths if path.trajectory_id not in hints]
         slots = [(chunk, hint_slot(path, recipe_id, try_index, sampling)) for chunk, path in waiting]
-        rows = sample_and_verify(session, "hints", slots, session.teacher, sampling, verify=False)
+        turn = f"try {try_index}"
+        rows = sample_and_verify(session, "hints", slots, session.teacher, sampling, verify=False, turn=turn)
         used |= dict(rows.values())
-        tries = [(path, rows[slot.slot_id][0]) for (_, path), (_, slot) in zip(waiting, slots, strict=True)]
+        tries = [
+            (path, rows[slot.slot_id][0])
+            for (_, path), (_, slot) in zip(waiting, slots, strict=True)
+            if slot.slot_id in rows
+        ]
         hints |= judge_hints(session, tries)
     session.close_phase("hints", "", Kind.HINT, used)
     num_hinted = record_paths(session, [path for _, path in paths], hints)
@@ -58,10 +62,10 @@ def repair_paths(session: Session, paths: ChunkedPaths, hints: dict[str, Hint]) 
 def sample_guided(session: Session) -> None:
     """Sample solutions of the hard band with the answer in sight, and grade them."""
     sampling = session.config.rollouts.sampling
-    bands = read_bands(session.store, session.run_id, "train")
+    bands = session.read_bands("train")
     recipe_id = session.recipe(Kind.GUIDED, session.teacher, sampling, guided_prompt("{}", "{}"))
     slots = []
-    for problem in read_run_problems(session.store, session.run_id, "train"):
+    for problem in session.read_problems("train"):
         if bands[problem["problem_id"]] != Band.HARD:
             continue
         prompt = guided_prompt(problem["question"], problem["answer"])

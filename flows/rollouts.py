@@ -10,11 +10,14 @@ from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.plan import Slot
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
-from heal_core.store.reads import read_run_problems, read_run_trajectories
+from heal_core.store.reads import read_run_trajectories
 from tasks.decisions import assign_bands
+from tasks.policy import retried
+from tasks.profiles import WORK as PROFILES
 from tasks.profiles import ProfileWork, profile_chunk
 from tasks.samples import SampleWork, VerifyWork, sample_chunk, verify_chunk
 from tasks.session import Session, logger
+from tasks.shards import run_shard
 
 Row = TypeVar("Row", bound=dict[str, Any])
 
@@ -23,7 +26,7 @@ def sample_rollouts(session: Session) -> None:
     """Sample N rollouts of every problem from the teacher, and grade them."""
     config = session.config.rollouts
     recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, student_prompt("{}"))
-    problems = read_run_problems(session.store, session.run_id)
+    problems = session.read_problems()
     slots = rollout_slots(problems, recipe_id, range(config.num_generations), config.sampling)
     used = sample_and_verify(session, "rollouts", slots, session.teacher, config.sampling)
     session.close_phase("rollouts", "", Kind.ROLLOUT, dict(used.values()))
@@ -31,10 +34,17 @@ def sample_rollouts(session: Session) -> None:
 
 def profile_and_band(session: Session) -> None:
     """Cut the rollouts into steps, find where each breaks, and sort the problems into bands by pass rate."""
+    session.enter_work(PROFILES)
     rows = read_run_trajectories(session.store, session.run_id, "rollouts").to_dicts()
+    rows = [row for row in rows if row["problem_id"] not in session.quarantine]
+    session.progress.begin(session.run_id, session.phase_name, PROFILES, "rollouts", len(rows))
     for chunk_index, chunk in by_chunk(rows):
-        ids = [row["trajectory_id"] for row in chunk]
-        profile_chunk(session, ProfileWork(session.config, chunk_index, ids, session.store.epoch))
+        for num_new in run_shard(
+            session, profile_chunk, ProfileWork(session.config, chunk_index, chunk, session.store.epoch)
+        ):
+            session.progress.advance(0, num_new)
+        session.progress.advance(len(chunk))
+    session.finish_work()
     counts = assign_bands(session)
     logger.info("bands (train): %s", ", ".join(f"{band} {num}" for band, num in counts.items()))
 
@@ -68,22 +78,35 @@ def sample_and_verify(
     model: EngineConfig,
     sampling: SamplingConfig,
     verify: bool = True,
+    turn: str = "",
 ) -> dict[str, tuple[str, bool]]:
-    """Return, by slot, the row used and whether it is cut; grading overlaps with sampling the next chunk."""
+    """Return, by slot, the row used and whether it is cut; grading overlaps with sampling the next chunk.
+
+    Problems in quarantine have no rows; `turn` tells apart several such works of a phase.
+    """
     used: dict[str, tuple[str, bool]] = {}
     verdicts = []
+    num_done = 0
     epoch = session.store.epoch
+    work = f"{phase} {turn}".strip()
+    session.enter_work(work)
+    slots = [(chunk, slot) for chunk, slot in slots if slot.problem_id not in session.quarantine]
+    session.progress.begin(session.run_id, session.phase_name, work, "samples", len(slots))
     for chunk_index, group in groupby(sorted(slots, key=lambda item: item[0]), key=lambda item: item[0]):
-        work = SampleWork(phase, chunk_index, [slot for _, slot in group], model, sampling, epoch)
-        rows = {slot_id: (row_id, cut) for slot_id, (row_id, cut) in sample_chunk(session, work).items()}
+        shard = SampleWork(phase, chunk_index, [slot for _, slot in group], model, sampling, epoch, turn)
+        rows: dict[str, tuple[str, bool]] = {}
+        for sampled in run_shard(session, sample_chunk, shard):
+            rows |= {slot_id: (row_id, cut) for slot_id, (row_id, cut) in sampled.items()}
+        num_done += len(shard.slots)
+        session.progress.reach(num_done)
         used |= rows
         if verify:
             ids = [row_id for row_id, _ in rows.values()]
-            verdicts.append(
-                verify_chunk.submit(session, VerifyWork(phase, chunk_index, ids, session.config.verify, epoch))
-            )
+            grade = retried(verify_chunk, session.config.failures)
+            verdicts.append(grade.submit(session, VerifyWork(work, chunk_index, ids, session.config.verify, epoch)))
     for future in verdicts:
         future.result()
+    session.finish_work()
     return used
 
 

@@ -9,8 +9,10 @@ from heal_core.keys import STAGE_VERSIONS
 from heal_core.prompts import ANSWER_CUE
 from heal_core.store.reads import read_kept, read_run_trajectories
 from tasks.decisions import build_curriculum, filter_pure, gate_texts
+from tasks.scores import WORK as PURE
 from tasks.scores import ScoreWork, score_chunk
 from tasks.session import Session, logger
+from tasks.shards import run_shard
 
 
 def select_examples(session: Session) -> None:
@@ -38,12 +40,16 @@ def score_pure(session: Session) -> None:
     recipe_id = session.recipe("score", session.scorer, None, template)
     passed = read_kept(session.store, session.run_id, "gate")
     repairs = read_run_trajectories(session.store, session.run_id, "repairs").iter_rows(named=True)
-    rows = [row for row in repairs if row["trajectory_id"] in passed]
+    session.enter_work(PURE)
+    rows = [row for row in repairs if row["trajectory_id"] in passed and row["problem_id"] not in session.quarantine]
+    session.progress.begin(session.run_id, session.phase_name, PURE, "repairs", len(rows))
     used: dict[str, bool] = {}
     for chunk_index, chunk in by_chunk(rows):
         work = ScoreWork(chunk_index, chunk, recipe_id, session.store.epoch)
-        score_chunk(session, work)
-        used |= dict.fromkeys(work.rows, False)
+        for score_ids in run_shard(session, score_chunk, work):
+            used |= dict.fromkeys(score_ids, False)
+        session.progress.advance(len(chunk))
+    session.finish_work()
     session.close_phase("pure", "", "score", used)
     logger.info("PURE: %s", _words(filter_pure(session)))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from heal_core.curriculum import STAGES
 from heal_core.sft.spec import num_optimizer_steps
 from heal_core.store.reads import read_stage
+from heal_core.store.students import link_stages
+from tasks.policy import retried
 from tasks.session import Session
 from tasks.training import Checkpoint, StageWork, train_stage
 
@@ -37,18 +37,9 @@ def train_arm(session: Session, arm: str) -> None:
         num_heal = len(read_stage(session.store, session.run_id, "heal", stage))
         steps = num_optimizer_steps(num_heal, epochs, config.sft.batch_size)
         work = StageWork(session, arm, stage, parent, [row["trajectory_id"] for row in examples], steps)
-        train_stage(session, work)
+        session.check_time()
+        retried(train_stage, config.failures)(session, work)
         parent = work.checkpoint
         used.append(parent.checkpoint_id)
-        _link(session, arm, stage, parent)
     session.close_phase("training", arm, "checkpoint", dict.fromkeys(used, False))
-
-
-def _link(session: Session, arm: str, stage: str, checkpoint: Checkpoint) -> None:
-    """Give the stage a name that people find: students/ARM/stage-I."""
-    link = session.workspace.students / arm / f"stage-{stage}"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f"{link.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(checkpoint.folder, link.parent))
-    temporary.replace(link)
+    link_stages(session.store, session.run_id)

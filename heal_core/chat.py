@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heal_core.errors import ModelError
+from heal_core.errors import ModelError, RequestError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +27,7 @@ def render_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[i
     included (an opened `<think>` too); without one, `PLAIN_TEMPLATE` is used.
 
     Raises:
-        ModelError: If the chat template refuses a single user turn.
+        RequestError: If the chat template refuses a single user turn.
 
     Source: definition D2 (docs/method.md).
     """
@@ -41,7 +41,7 @@ def render_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[i
     try:
         rendered = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     except jinja2.TemplateError as error:
-        raise ModelError(f"{tokenizer.name_or_path}: its chat template refuses a user turn alone: {error}") from error
+        raise RequestError(f"{tokenizer.name_or_path}: its chat template refuses a user turn alone: {error}") from error
     # The template writes its own special tokens, so that adding them here would double the BOS.
     return list(tokenizer.encode(str(rendered), add_special_tokens=False))
 

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,9 +23,12 @@ from heal_core.curriculum import CurriculumConfig
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.errors import ConfigError
 from heal_core.evaluation import EvaluationConfig
+from heal_core.failures import FailuresConfig
 from heal_core.gates import GatesConfig
 from heal_core.hints import HintConfig
+from heal_core.notify import NotifyConfig
 from heal_core.problems import ProblemsConfig
+from heal_core.promotion import PromotionConfig
 from heal_core.pure import PureConfig
 from heal_core.repair import GuidedConfig, RepairConfig
 from heal_core.sft.config import SftConfig
@@ -34,10 +37,13 @@ from heal_core.verify.config import VerifyConfig
 
 MIN_GENERATIONS = 8
 
-_ENGINE_PACE = {"batch_size", "num_threads", "stall_seconds"}
+_ENGINE_PACE = {"batch_size", "num_threads", "stall_seconds", "call_seconds"}
 _NOT_IDENTITY: dict[str, Any] = {
     "workspace": True,
+    "on_busy": True,
     "chunk_problems": True,
+    "failures": True,
+    "notify": True,
     "teacher": _ENGINE_PACE,
     "student": _ENGINE_PACE,
     "scorer": _ENGINE_PACE,
@@ -68,17 +74,21 @@ class ControlsConfig(BaseModel):
 class RunConfig(BaseModel):
     """Everything a run depends on.
 
-    `chunk_problems` problems make one task. `scorer` defaults to the teacher.
+    `chunk_problems` problems make one task. `scorer` defaults to the teacher. `on_busy` says
+    what a run does while another one holds its workspace. `student_start` is the student that
+    training starts from: the base, or the latest one that was promoted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     workspace: str
+    on_busy: Literal["refuse", "wait"] = "refuse"
     seed: int = 0
     chunk_problems: int = Field(default=16, ge=1)
     problems: ProblemsConfig
     teacher: EngineConfig
     student: EngineConfig
+    student_start: Literal["base", "latest"] = "base"
     scorer: EngineConfig | None = None
     rollouts: RolloutsConfig = RolloutsConfig()
     verify: VerifyConfig = VerifyConfig()
@@ -94,6 +104,9 @@ class RunConfig(BaseModel):
     sft: SftConfig = SftConfig()
     controls: ControlsConfig = ControlsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    failures: FailuresConfig = FailuresConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _check_evaluation_reuses_rollouts(self) -> RunConfig:
@@ -146,7 +159,8 @@ def parse_config(settings: dict[str, Any], where: str) -> RunConfig:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
         lines = [_describe(fault) for fault in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+        # not chained: a traceback would show the values, and one may be a secret in the wrong place
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:

@@ -4,12 +4,16 @@ HealError
 ├── ConfigError (ValueError)      a setting that cannot be meant
 ├── InputError (ValueError)       a problem file that cannot be used
 ├── ModelError (ValueError)       a model folder that cannot be used as asked
+│   └── RequestError              a model that refuses one request; others may pass
 ├── ShapeError (ValueError)       arrays that do not fit together
 ├── StoreError (RuntimeError)     a workspace that cannot be read or written safely
 │   └── WorkspaceBusyError        another run holds the workspace
 ├── TransientError (RuntimeError) what may pass when tried again
-│   └── EngineStalledError        an engine's child died or went silent
-└── TrainingError (RuntimeError)  a stage of SFT that could not be trained
+│   ├── EngineStalledError        an engine's child died or went silent
+│   └── TrainingStalledError      the training child went silent
+├── TrainingError (RuntimeError)  a stage of SFT that could not be trained
+├── TooManyFailuresError (RuntimeError)  so much failed that the run cannot go on
+└── TimeIsUpError (RuntimeError)  the time given to a run is over; what is finished is stored
 
 Expected outcomes are values, not exceptions: no breakpoint is `None`, a dropped
 repair has a reason.
@@ -32,6 +36,10 @@ class ModelError(HealError, ValueError):
     """A model folder cannot be read, or lacks what the plan needs."""
 
 
+class RequestError(ModelError):
+    """A model refuses one request: it is too long, its template refuses the text, its logits are not numbers."""
+
+
 class ShapeError(HealError, ValueError):
     """Arrays that must be aligned are not."""
 
@@ -52,5 +60,17 @@ class EngineStalledError(TransientError):
     """An engine's child process died or gave no sign of life in time."""
 
 
+class TrainingStalledError(TransientError):
+    """The training child took no optimizer step in time; it goes on from its last checkpoint."""
+
+
 class TrainingError(HealError, RuntimeError):
     """A stage of SFT could not be trained."""
+
+
+class TooManyFailuresError(HealError, RuntimeError):
+    """More problems failed than the run may lose, or so many in a row that the fault is not theirs."""
+
+
+class TimeIsUpError(HealError, RuntimeError):
+    """The time given to a run is over: it ends between two pieces of work, and the next start goes on from there."""

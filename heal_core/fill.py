@@ -33,12 +33,16 @@ class Filled:
 
 
 def fill_slots(
-    store: Store, start_engine: Callable[[], Engine], slots: Sequence[Slot], sampling: SamplingConfig
+    store: Store,
+    start_engine: Callable[[], Engine],
+    slots: Sequence[Slot],
+    sampling: SamplingConfig,
+    on_sampled: Callable[[int], None] = lambda num_tokens: None,
 ) -> Filled:
     """Return the row that each slot uses, sampling those that no stored attempt answers.
 
     Finished rows are stored every 30 s, at the end, and when the engine fails; it is started
-    only when something is missing.
+    only when something is missing. `on_sampled` is told the tokens of each new completion.
     """
     missing = {slot.slot_id: slot for slot in find_missing(slots, read_attempts(store, slots))}
     num_tokens = 0
@@ -49,6 +53,7 @@ def fill_slots(
             for completion in start_engine().generate([slot.request() for slot in missing.values()], sampling):
                 rows.append(trajectory_row(missing[completion.slot_id], completion))
                 num_tokens += len(completion.token_ids)
+                on_sampled(len(completion.token_ids))
                 if time.monotonic() - flushed > FLUSH_SECONDS:
                     store.append("trajectories", rows)
                     rows, flushed = [], time.monotonic()

@@ -16,7 +16,6 @@ from heal_core.keys import content_key
 from heal_core.pure import PureCandidate, decide_drops
 from heal_core.records import Band, VerdictLabel
 from heal_core.store.reads import (
-    read_bands,
     read_kept,
     read_pass_rates,
     read_run_trajectories,
@@ -34,7 +33,9 @@ Decision = tuple[str, str, str, str | None, float | None]
 def assign_bands(session: Session) -> dict[str, int]:
     """Return how many training problems are in each band; all problems get one."""
     config = session.config
-    rates = read_pass_rates(session.store, session.run_id)
+    rates = [
+        row for row in read_pass_rates(session.store, session.run_id) if row["problem_id"] not in session.quarantine
+    ]
     bands = {
         row["problem_id"]: assign_band(
             row["num_graded"], row["num_correct"], config.rollouts.num_generations, config.bands
@@ -55,7 +56,7 @@ def assign_bands(session: Session) -> dict[str, int]:
 @decision_task("gate texts")
 def gate_texts(session: Session) -> dict[str, int]:
     """Return how many verified texts each gate refused; base rollouts are counted under `gate_base`."""
-    bands = read_bands(session.store, session.run_id, "train")
+    bands = session.read_bands("train")
     base = _verified(session, "rollouts", bands)
     natural = [
         n for n, problem_id in base.select("num_tokens", "problem_id").iter_rows() if bands[problem_id] == Band.HARD
@@ -115,7 +116,7 @@ def filter_pure(session: Session) -> dict[str, int]:
 @decision_task("build curriculum")
 def build_curriculum(session: Session) -> tuple[Stage, Stage, Stage]:
     """Return the three stages of the arm heal, after the cap; both are stored."""
-    bands = read_bands(session.store, session.run_id, "train")
+    bands = session.read_bands("train")
     kept_by_gate = read_kept(session.store, session.run_id, "gate")
     guided = _verified(session, "guided", bands).filter(pl.col("trajectory_id").is_in(list(kept_by_gate)))
     pure = read_kept(session.store, session.run_id, "pure")
@@ -137,7 +138,7 @@ def build_equal_tokens(session: Session) -> int:
     phases = [read_run_trajectories(session.store, session.run_id, phase) for phase in ("rollouts", "equal_tokens")]
     pool = pl.concat(phases).filter(pl.col("label") == str(VerdictLabel.CORRECT))
     kept: list[str] = []
-    for problem_id, band in read_bands(session.store, session.run_id, "train").items():
+    for problem_id, band in session.read_bands("train").items():
         candidates = _candidates(session, pool.filter(pl.col("problem_id") == problem_id), None)
         most = example_cap(Band(band), curriculum)
         kept += cap_candidates(candidates, curriculum.model_copy(update={"max_per_problem": most})).kept

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from heal_core.evaluation import GradedSample, summarise_arm, ungradable_problems
 from heal_core.keys import content_key
 from heal_core.records import FinishReason, VerdictLabel
-from heal_core.store.reads import read_bands, read_run_trajectories
+from heal_core.store.reads import read_run_trajectories
 from tasks.policy import decision_task
 from tasks.session import Session
+
+BASE, TEACHER, LATEST = "base", "teacher", "latest"
 
 
 @decision_task("summarise evaluation")
@@ -29,13 +31,11 @@ def summarise_evaluation(session: Session, arms: Sequence[str]) -> int:
     return len(rows)
 
 
-def graded_samples(session: Session, arm: str) -> list[GradedSample]:
+def graded_samples(session: Session, arm: str, phase: str = "evaluation") -> list[GradedSample]:
     """Return an arm's samples of the held-out problems; the teacher's are the first k of its rollouts."""
-    bands = read_bands(session.store, session.run_id, "held_out")
-    is_teacher = arm == "teacher"
-    frame = read_run_trajectories(
-        session.store, session.run_id, "rollouts" if is_teacher else "evaluation", "" if is_teacher else arm
-    )
+    bands = session.read_bands("held_out")
+    source = ("rollouts", "") if arm == TEACHER else (phase, arm)
+    frame = read_run_trajectories(session.store, session.run_id, *source)
     return [
         GradedSample(
             row["problem_id"],

@@ -6,16 +6,16 @@ reference and are never part of a key.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from heal_core.errors import TransientError
+from heal_core.failures import FailuresConfig, may_pass
 
-MAX_RETRIES = 3
-RETRY_DELAYS_SECONDS = [5.0, 20.0, 60.0]
+_JITTER_FACTOR = 0.5
 
 
 def _given_key(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
@@ -26,7 +26,7 @@ def _given_key(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
 
 def _may_pass(_: Any, __: Any, state: Any) -> bool:
     """Return whether a failure is of the kind that a retry can mend."""
-    return isinstance(state.result(raise_on_failure=False), TransientError)
+    return may_pass(state.result(raise_on_failure=False))
 
 
 def cached_task(name: str) -> Any:
@@ -37,11 +37,15 @@ def cached_task(name: str) -> Any:
         cache_key_fn=_given_key,
         persist_result=True,
         result_serializer="json",
-        retries=MAX_RETRIES,
-        retry_delay_seconds=RETRY_DELAYS_SECONDS,
-        retry_jitter_factor=0.5,
+        retry_jitter_factor=_JITTER_FACTOR,
         retry_condition_fn=_may_pass,
     )
+
+
+@lru_cache
+def retried(cached: Any, config: FailuresConfig) -> Any:
+    """Return a task of `cached_task` with the run's retries: exponential pauses with jitter, only for what may pass."""
+    return cached.with_options(retries=config.max_retries, retry_delay_seconds=config.delays_seconds())
 
 
 def decision_task(name: str) -> Any:

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from heal_core import __version__
 from heal_core.engines.identity import check_context, has_chat_template, identify_model
-from heal_core.errors import InputError
+from heal_core.errors import InputError, StoreError, TooManyFailuresError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
 from heal_core.records import Problem
-from heal_core.store.reads import next_chunk_index, read_known
+from heal_core.split import HELD_OUT
+from heal_core.store.reads import next_chunk_index, read_attempts_of, read_known, read_promoted
 from heal_core.verify.grade import verifier_identities
 from tasks.policy import decision_task
 from tasks.session import Session, logger
 
+DISTILLATION, EVALUATION = "distillation", "evaluation"
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """Which run of those that only differ in attempt: its id, its number, where its students start."""
+
+    run_id: str
+    basis_id: str
+    number: int
+    start_checkpoint_id: str | None
+
 
 @decision_task("load problems")
-def take_in_problems(session: Session) -> str:
+def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: bool = False) -> str:
     """Return the run's id, after storing its problems and what had to be put in quarantine.
 
-    The same config on the same problems is the same run: a killed one goes on.
+    The same config on the same problems is the same run: a killed one goes on. What failed
+    problem by problem is tried again by a further attempt, which is a run of its own: `retry`
+    asks for it once the run is complete, and one that lost too many is followed by it in any case.
+
+    Args:
+        session: The session, which then knows its run.
+        purpose: `distillation`, or `evaluation`, which has the held-out problems only.
+        retry: Try the problems again that the last attempt has in quarantine.
 
     Raises:
         InputError: If there is nothing to train on or to evaluate on.
@@ -51,9 +73,11 @@ def take_in_problems(session: Session) -> str:
                 f"{config.problems.path}: no problem fell into the split {split!r} of {len(loaded.problems)}. "
                 "Give more problems, another problems.held_out_fraction, or a problems.evaluation_path."
             )
+    if purpose == EVALUATION:
+        loaded = replace(loaded, problems=tuple(p for p in loaded.problems if p.split == HELD_OUT))
     _store_problems(session, loaded.problems)
     digest = content_key(sorted([p.problem_id, p.split, p.cluster_id] for p in loaded.problems))
-    made_of = [
+    made_of: list[Any] = [
         __version__,
         STAGE_VERSIONS,
         prompt_templates(),
@@ -62,14 +86,52 @@ def take_in_problems(session: Session) -> str:
         verifier_identities(),
         digest,
     ]
-    session.run_id = content_key("run", *made_of)[:12]
-    _store_run(session, loaded, digest)
+    if purpose == EVALUATION:
+        made_of.append([EVALUATION, _promoted(session)])
+    attempt = _choose_attempt(session, content_key("run", *made_of)[:12], purpose, retry)
+    _store_run(session, loaded, digest, attempt, purpose)
+    session.begin(attempt.run_id, attempt.start_checkpoint_id)
     train = sum(problem.split == "train" for problem in loaded.problems)
     logger.info(
         "%d problems (%d train, %d held out), %d rows in quarantine",
         len(loaded.problems), train, len(loaded.problems) - train, len(loaded.quarantined),
     )  # fmt: skip
     return session.run_id
+
+
+def _choose_attempt(session: Session, basis_id: str, purpose: str, retry: bool) -> _Attempt:
+    """Return the last attempt, or the next one where the last has problems to be tried again."""
+    earlier = read_attempts_of(session.store, basis_id, purpose)
+    if earlier:
+        last = earlier[-1]
+        failed_by_them = (last["error"] or "").startswith(TooManyFailuresError.__name__)
+        # one that broke off for another reason goes on first: with other problems it would train anew
+        if not last["num_failed"] or not (failed_by_them or (retry and last["completed"])):
+            return _Attempt(last["run_id"], basis_id, last["attempt"], last["start_checkpoint_id"])
+        number, start = last["attempt"] + 1, last["start_checkpoint_id"]
+    else:
+        # decided once for all attempts: a night with nothing new would train its own student further otherwise
+        number, start = 0, _promoted(session) if session.config.student_start == "latest" else None
+    run_id = basis_id if not number and start is None else content_key("run", basis_id, number, start)[:12]
+    return _Attempt(run_id, basis_id, number, start)
+
+
+def _promoted(session: Session) -> str | None:
+    """Return the latest promoted student, None where there is none.
+
+    Raises:
+        StoreError: If its folder is gone.
+    """
+    promoted = read_promoted(session.store)
+    if promoted is None:
+        return None
+    checkpoint_id = str(promoted["checkpoint_id"])
+    if not (session.workspace.checkpoints / checkpoint_id).is_dir():
+        raise StoreError(
+            f"the latest promoted student {checkpoint_id} is gone from {session.workspace.checkpoints}. Restore it "
+            f"from a backup, or train it again: heal retry {promoted['run_id']}"
+        )
+    return checkpoint_id
 
 
 def _store_problems(session: Session, problems: tuple[Problem, ...]) -> None:
@@ -94,8 +156,8 @@ def _store_problems(session: Session, problems: tuple[Problem, ...]) -> None:
     )
 
 
-def _store_run(session: Session, loaded: LoadedProblems, digest: str) -> None:
-    run_id = session.run_id
+def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _Attempt, purpose: str) -> None:
+    run_id = attempt.run_id
     config = session.config
     run = {
         "run_id": run_id,
@@ -105,6 +167,10 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str) -> None:
         "heal_version": __version__,
         "git_revision": _git_revision(),
         "started_at": datetime.now(UTC),
+        "basis_id": attempt.basis_id,
+        "attempt": attempt.number,
+        "start_checkpoint_id": attempt.start_checkpoint_id,
+        "purpose": purpose,
     }
     session.store.append("runs", [run])
     session.store.append(
@@ -130,6 +196,10 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str) -> None:
                 "line": row.line,
                 "reason": row.reason,
                 "raw": row.raw,
+                "problem_id": None,
+                "phase": None,
+                "work": None,
+                "quarantined_at": None,
             }
             for row in loaded.quarantined
         ],

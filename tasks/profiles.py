@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from heal_core.config import RunConfig
 from heal_core.keys import STAGE_VERSIONS, content_key
@@ -12,6 +13,8 @@ from heal_core.store.reads import read_known, read_tokens
 from tasks.policy import cached_task
 from tasks.session import Session
 
+WORK = "profiles"
+
 
 def profile_key(config: RunConfig, row_id: str) -> str:
     """Return the id of a rollout's profile under the config's step and breakpoint settings."""
@@ -20,12 +23,31 @@ def profile_key(config: RunConfig, row_id: str) -> str:
 
 
 class ProfileWork:
-    """The rollouts of one chunk."""
+    """The rollouts of one chunk: rows of `read_run_trajectories`."""
 
-    def __init__(self, config: RunConfig, chunk_index: int, row_ids: Sequence[str], epoch: str) -> None:
-        self.ids = {profile_key(config, row_id): row_id for row_id in row_ids}
-        self.label = f"chunk {chunk_index}"
+    work = WORK
+
+    def __init__(self, config: RunConfig, chunk_index: int, rows: Sequence[Mapping[str, Any]], epoch: str) -> None:
+        self.ids = {profile_key(config, row["trajectory_id"]): row["trajectory_id"] for row in rows}
+        self.label = f"{self.work} chunk {chunk_index}"
         self.cache_key = content_key("profile", sorted(self.ids), epoch)
+        self._of = (config, chunk_index, rows, epoch)
+
+    def by_problem(self) -> dict[str, ProfileWork]:
+        """Return the same work, cut into one per problem."""
+        config, chunk_index, rows, epoch = self._of
+        return {
+            problem_id: ProfileWork(config, chunk_index, own, epoch)
+            for problem_id, own in rows_by_problem(rows).items()
+        }
+
+
+def rows_by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return rows by their problem, in the order given."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["problem_id"], []).append(row)
+    return groups
 
 
 @cached_task("profile")

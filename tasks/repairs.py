@@ -11,7 +11,6 @@ from heal_core.records import Band, VerdictLabel
 from heal_core.repair import BrokenPath, Hint, WrongPath, choose_paths, kept_prefix
 from heal_core.store.reads import (
     TokenRow,
-    read_bands,
     read_profiles,
     read_run_trajectories,
     read_tokens,
@@ -55,22 +54,26 @@ def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> di
 
 @decision_task("record hinted paths")
 def record_paths(session: Session, paths: Sequence[BrokenPath], hints: Mapping[str, Hint]) -> int:
-    """Return how many paths got a hint; the others are dropped because every try leaked or was empty."""
+    """Return how many paths got a hint; of the others every try leaked or was empty, or their problem failed."""
     session.record_decisions(
         "path",
         [
             (path.trajectory_id, path.problem_id, "kept", None, None)
             if path.trajectory_id in hints
-            else (path.trajectory_id, path.problem_id, "dropped", "no_acceptable_hint", None)
+            else (path.trajectory_id, path.problem_id, "dropped", _why_unhinted(session, path), None)
             for path in paths
         ],
     )
     return len(hints)
 
 
+def _why_unhinted(session: Session, path: BrokenPath) -> str:
+    return "quarantined" if path.problem_id in session.quarantine else "no_acceptable_hint"
+
+
 def _wrong_rows(session: Session) -> dict[str, dict[str, Any]]:
     """Return the wrong rollouts to repair, by id: up to `max_paths` of each extremely hard training problem."""
-    bands = read_bands(session.store, session.run_id, "train")
+    bands = session.read_bands("train")
     rows = {
         row["trajectory_id"]: row
         for row in read_run_trajectories(session.store, session.run_id, "rollouts").iter_rows(named=True)

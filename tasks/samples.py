@@ -21,7 +21,7 @@ from tasks.session import Session
 
 
 class SampleWork:
-    """The slots of one chunk, all of one kind and one model."""
+    """The slots of one chunk, all of one kind and one model; `turn` tells apart several works of a phase."""
 
     def __init__(
         self,
@@ -31,21 +31,44 @@ class SampleWork:
         model: EngineConfig,
         sampling: SamplingConfig,
         epoch: str,
+        turn: str = "",
     ) -> None:
         self.phase = phase
         self.slots = slots
         self.model = model
         self.sampling = sampling
-        self.label = f"{phase} chunk {chunk_index}"
+        self.work = f"{phase} {turn}".strip()
+        self.label = f"{self.work} chunk {chunk_index}"
         demand = sorted([slot.slot_id, slot.limit_tokens] for slot in slots)
         self.cache_key = content_key("sample", phase, demand, epoch)
+        self._of = (chunk_index, epoch, turn)
+
+    def by_problem(self) -> dict[str, SampleWork]:
+        """Return the same work, cut into one per problem."""
+        chunk_index, epoch, turn = self._of
+        slots: dict[str, list[Slot]] = {}
+        for slot in self.slots:
+            slots.setdefault(slot.problem_id, []).append(slot)
+        works = {
+            problem_id: SampleWork(self.phase, chunk_index, own, self.model, self.sampling, epoch, turn)
+            for problem_id, own in slots.items()
+        }
+        for problem_id, work in works.items():
+            work.label += f" problem {problem_id}"
+        return works
 
 
 @cached_task("sample")
 def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
     """Return, by slot, the row id a run uses and whether it counts as cut; sample what is missing."""
     with session.engine_lock:
-        filled = fill_slots(session.store, lambda: session.engine(work.model), work.slots, work.sampling)
+        filled = fill_slots(
+            session.store,
+            lambda: session.engine(work.model),
+            work.slots,
+            work.sampling,
+            lambda num_tokens: session.progress.advance(1, 1, num_tokens),
+        )
     session.count(work.phase, filled.num_sampled)
     session.count("tokens", filled.num_sampled_tokens)
     return {slot_id: [row.row_id, row.cut] for slot_id, row in filled.used.items()}
@@ -54,10 +77,10 @@ def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
 class VerifyWork:
     """Rows of one chunk that need a verdict within a time limit."""
 
-    def __init__(self, phase: str, chunk_index: int, row_ids: Sequence[str], config: VerifyConfig, epoch: str) -> None:
+    def __init__(self, work: str, chunk_index: int, row_ids: Sequence[str], config: VerifyConfig, epoch: str) -> None:
         self.row_ids = sorted(row_ids)
         self.limit_seconds = config.timeout_seconds
-        self.label = f"{phase} chunk {chunk_index}"
+        self.label = f"{work} chunk {chunk_index}"
         self.cache_key = content_key("verify", verifier_identities(), self.limit_seconds, self.row_ids, epoch)
 
 

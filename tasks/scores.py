@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,40 @@ from heal_core.keys import content_key
 from heal_core.scoring import ScoredText, TextToScore, score_texts
 from heal_core.store.reads import TokenRow, read_known, read_tokens
 from tasks.policy import cached_task
+from tasks.profiles import rows_by_problem
 from tasks.session import Session
+
+WORK = "pure"
 
 
 class ScoreWork:
     """The repairs of one chunk: rows of `read_run_trajectories`, and the recipe of the scorer."""
 
-    def __init__(self, chunk_index: int, rows: Sequence[dict[str, Any]], recipe_id: str, epoch: str) -> None:
+    work = WORK
+
+    def __init__(self, chunk_index: int, rows: Sequence[Mapping[str, Any]], recipe_id: str, epoch: str) -> None:
         self.recipe_id = recipe_id
         self.rows = {content_key("score", row["trajectory_id"], recipe_id): row for row in rows}
-        self.label = f"chunk {chunk_index}"
+        self.label = f"{self.work} chunk {chunk_index}"
         self.cache_key = content_key("score", sorted(self.rows), epoch)
+        self._of = (chunk_index, rows, epoch)
+
+    def by_problem(self) -> dict[str, ScoreWork]:
+        """Return the same work, cut into one per problem."""
+        chunk_index, rows, epoch = self._of
+        return {
+            problem_id: ScoreWork(chunk_index, own, self.recipe_id, epoch)
+            for problem_id, own in rows_by_problem(rows).items()
+        }
 
 
 @cached_task("score")
-def score_chunk(session: Session, work: ScoreWork) -> int:
-    """Return how many repairs were newly scored."""
+def score_chunk(session: Session, work: ScoreWork) -> list[str]:
+    """Return the ids of the repairs' scores; score what has none."""
     known = read_known(session.store, "scores", "score_id", list(work.rows))
     missing = {score_id: row for score_id, row in work.rows.items() if score_id not in known}
     if not missing:
-        return 0
+        return sorted(work.rows)
     texts = _texts(session, list(missing.values()))
     with session.engine_lock:
         scored = score_texts(session.engine(session.scorer), texts, session.config.steps, session.config.pure)
@@ -46,17 +60,18 @@ def score_chunk(session: Session, work: ScoreWork) -> int:
     ]
     session.store.append("scores", rows)
     session.count("scores", len(rows))
-    return len(rows)
+    session.progress.advance(0, len(rows))
+    return sorted(work.rows)
 
 
-def _texts(session: Session, rows: Sequence[dict[str, Any]]) -> list[TextToScore]:
+def _texts(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[TextToScore]:
     """Return the whole responses: the kept tokens of the wrong rollout, then the repair's own."""
     ids = {row[column] for row in rows for column in ("trajectory_id", "parent_id", "hint_id")}
     tokens = read_tokens(session.store, list(ids))
     return [_text(row, tokens) for row in rows]
 
 
-def _text(row: dict[str, Any], tokens: dict[str, TokenRow]) -> TextToScore:
+def _text(row: Mapping[str, Any], tokens: dict[str, TokenRow]) -> TextToScore:
     own, parent = tokens[row["trajectory_id"]], tokens[row["parent_id"]]
     kept = row["num_prefix_tokens"]
     return TextToScore(

@@ -13,22 +13,36 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from heal_core.config import RunConfig
+from heal_core.deadline import Deadline
+from heal_core.engines import gpu
 from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
 from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import identify_model
+from heal_core.errors import WorkspaceBusyError
 from heal_core.keys import content_key, recipe_key
+from heal_core.logs import log_context
 from heal_core.plan import choose_verdict
+from heal_core.progress import Progress, ProgressMeter, write_progress
 from heal_core.records import Kind
-from heal_core.store.reads import is_complete, read_closed_phases, read_known, read_verdicts
+from heal_core.store.reads import (
+    is_complete,
+    read_bands,
+    read_closed_phases,
+    read_known,
+    read_run_problems,
+    read_verdicts,
+)
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
 from heal_core.verify.grade import verifier_identities
 from heal_core.verify.pool import VerifierPool
+from tasks.artifacts import ProgressArtifact
+from tasks.quarantine import Quarantine
 
 logger = logging.getLogger("heal")
 
@@ -36,16 +50,28 @@ _WORDS = {
     "guided": "guided samples",
     "equal_tokens": "rollouts",
     "evaluation": "answers",
+    "promotion": "answers",
     "optimizer_steps": "optimizer steps",
 }
 """How the log names what is counted under a phase's name or a column's."""
+
+_BUSY_POLL_SECONDS = 2.0
+_BUSY_REMINDER_SECONDS = 300.0
 
 
 class Session:
     """One process's work on one run. Engines are not thread-safe: use them under `engine_lock`."""
 
-    def __init__(self, config: RunConfig, workspace: Workspace, store: Store, verifiers: VerifierPool) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        workspace: Workspace,
+        store: Store,
+        verifiers: VerifierPool,
+        deadline: Deadline | None = None,
+    ) -> None:
         self.config = config
+        self.deadline = deadline
         self.workspace = workspace
         self.store = store
         self.verifiers = verifiers
@@ -53,25 +79,74 @@ class Session:
         self.made: Counter[str] = Counter()
         self._made_lock = threading.Lock()
         self.run_id = ""
+        self.start_checkpoint_id: str | None = None
+        self.phase_name = ""
+        self._artifact = ProgressArtifact()
+        self.progress = ProgressMeter(self._show)
+        self._quarantine: Quarantine | None = None
         self._engine: tuple[EngineConfig, Engine] | None = None
+        self._free_before: list[int] | None = None
 
     @classmethod
     @contextmanager
-    def open(cls, config: RunConfig) -> Iterator[Session]:
+    def open(cls, config: RunConfig, deadline: Deadline | None = None) -> Iterator[Session]:
         """Yield a session; its store is published and its children ended afterwards.
 
         Raises:
-            WorkspaceBusyError: If another run holds the workspace.
+            WorkspaceBusyError: If another run holds the workspace, and `on_busy` is refuse.
+            TimeIsUpError: If the deadline came while it was waited for.
             StoreError: If the workspace cannot be used.
         """
         workspace = Workspace(config.workspace)
         workspace.create()
-        with workspace.lock(), Store(workspace) as store, VerifierPool(config.verify) as verifiers:
-            session = cls(config, workspace, store, verifiers)
+        with _held(workspace, config, deadline), Store(workspace) as store, VerifierPool(config.verify) as verifiers:
+            session = cls(config, workspace, store, verifiers, deadline)
             try:
                 yield session
             finally:
                 session.close_engine()
+                session._artifact.close()
+
+    def begin(self, run_id: str, start_checkpoint_id: str | None) -> None:
+        """Say which run this is, once its row is stored."""
+        self.run_id = run_id
+        self.start_checkpoint_id = start_checkpoint_id
+        self._quarantine = Quarantine(self.store, run_id, self.config.failures)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """Return which problems are out of the run."""
+        assert self._quarantine is not None, "the run has not begun"
+        return self._quarantine
+
+    def check_time(self) -> None:
+        """Raise `TimeIsUpError` when the time given to the run is over."""
+        if self.deadline is not None:
+            self.deadline.check()
+
+    def enter_work(self, work: str) -> None:
+        """Begin a piece of work of the phase: what failed in it in an earlier start of the run is left out."""
+        self.quarantine.enter_work(self.phase_name, work)
+
+    def finish_work(self) -> None:
+        """End a piece of work: what failed in it alone is out of the run."""
+        self.quarantine.settle()
+        self.progress.finish()
+
+    def _show(self, progress: Progress, is_final: bool) -> None:
+        """Show how far the work is: a file for `heal status`, an artifact for Prefect."""
+        write_progress(self.workspace.progress, progress)
+        self._artifact.report(progress, is_final)
+
+    def read_problems(self, split: str | None = None) -> list[dict[str, Any]]:
+        """Return the run's problems that are not out, with their chunk."""
+        problems = read_run_problems(self.store, self.run_id, split)
+        return [problem for problem in problems if problem["problem_id"] not in self.quarantine]
+
+    def read_bands(self, split: str | None = None) -> dict[str, str]:
+        """Return the band of each problem of the run that is not out."""
+        bands = read_bands(self.store, self.run_id, split)
+        return {problem_id: band for problem_id, band in bands.items() if problem_id not in self.quarantine}
 
     @property
     def teacher(self) -> EngineConfig:
@@ -86,14 +161,22 @@ class Session:
         if self._engine is None or self._engine[0] != config:
             self.close_engine()
             logger.info("loading %s", config.model_name_or_path)
+            self._free_before = gpu.free_mib()
             self._engine = (config, HfEngine(config, self.workspace.logs / "engine.log"))
         return self._engine[1]
 
     def close_engine(self) -> None:
-        """End the engine's child, so that its memory is free for training."""
-        if self._engine is not None:
-            self._engine[1].close()
-            self._engine = None
+        """End the engine's child and see that the memory of the GPU, if there is one, is free for what comes next."""
+        if self._engine is None:
+            return
+        self._engine[1].close()
+        self._engine = None
+        if lacking := gpu.wait_until_free(self._free_before):
+            logger.warning(
+                "the engine has ended, but GPU %s has less free memory than before it was loaded: another process "
+                "took some (`nvidia-smi` shows which), and what comes next may not fit",
+                ", ".join(map(str, lacking)),
+            )
 
     def recipe(
         self,
@@ -143,12 +226,15 @@ class Session:
     def phase(self, name: str) -> Iterator[None]:
         """Log and record what a phase of the run took."""
         before, started = Counter(self.made), time.monotonic()
-        yield
-        self.store.check_decided()
-        made = dict(self.made - before)
-        seconds = time.monotonic() - started
-        words = ", ".join(f"{num} {_WORDS.get(key, key)}" for key, num in made.items()) or "nothing"
-        logger.info("%s: done in %.1f s; newly made: %s", name, seconds, words)
+        self.phase_name = name
+        with log_context(run=self.run_id, phase=name):
+            self.check_time()
+            yield
+            self.store.check_decided()
+            made = dict(self.made - before)
+            seconds = time.monotonic() - started
+            words = ", ".join(f"{num} {_WORDS.get(key, key)}" for key, num in made.items()) or "nothing"
+            logger.info("%s: done in %.1f s; newly made: %s", name, seconds, words)
         self.record_event("phase", name, {"seconds": seconds, "made": made})
 
     def record_event(self, event: str, phase: str | None = None, detail: Mapping[str, Any] | None = None) -> None:
@@ -199,3 +285,26 @@ class Session:
             for subject_id, problem_id, decision, reason, value in sorted(decisions, key=lambda d: d[0])
         ]
         self.store.append_decided("decisions", rows, {"run_id": self.run_id, "phase": phase})
+
+
+@contextmanager
+def _held(workspace: Workspace, config: RunConfig, deadline: Deadline | None) -> Iterator[None]:
+    """Hold the workspace's lock, waiting for it where the config says so."""
+    reminded = -_BUSY_REMINDER_SECONDS
+    started = time.monotonic()
+    while True:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(workspace.lock())
+            except WorkspaceBusyError as error:
+                if config.on_busy == "refuse":
+                    raise
+                if time.monotonic() - started - reminded >= _BUSY_REMINDER_SECONDS:
+                    reminded = time.monotonic() - started
+                    logger.info("waiting: %s", error)
+            else:
+                yield
+                return
+        if deadline is not None:
+            deadline.check()
+        time.sleep(_BUSY_POLL_SECONDS)

@@ -10,11 +10,13 @@ import polars as pl
 
 from heal_core.engines.identity import identify_model, resolve_folder
 from heal_core.keys import STAGE_VERSIONS, content_key
+from heal_core.logs import log_context
 from heal_core.prompts import student_prompt
-from heal_core.sft.launch import run_stage
+from heal_core.sft.launch import StageProgress, run_stage
 from heal_core.sft.spec import StageResult, StageSpec
 from heal_core.store import durable
 from heal_core.store.reads import read_known, read_texts
+from heal_core.store.workspace import Workspace
 from tasks.policy import cached_task
 from tasks.session import Session, logger
 
@@ -26,9 +28,17 @@ class Checkpoint:
     checkpoint_id: str
     folder: Path
 
+    @classmethod
+    def of(cls, workspace: Workspace, checkpoint_id: str) -> Checkpoint:
+        """Return a workspace's checkpoint, which may not be there."""
+        return cls(checkpoint_id, workspace.checkpoints / checkpoint_id)
+
 
 class StageWork:
-    """One stage of one arm: from which parent, on which examples in order, for how many steps."""
+    """One stage of one arm: from which parent, on which examples in order, for how many steps.
+
+    Stage I has none, unless the run's students start from one that was promoted.
+    """
 
     def __init__(
         self,
@@ -40,6 +50,8 @@ class StageWork:
         num_optimizer_steps: int,
     ) -> None:
         config = session.config
+        if parent is None and session.start_checkpoint_id is not None:
+            parent = Checkpoint.of(session.workspace, session.start_checkpoint_id)
         self.arm, self.stage, self.parent = arm, stage, parent
         self.row_ids = list(row_ids)
         self.num_optimizer_steps = num_optimizer_steps
@@ -55,7 +67,7 @@ class StageWork:
             config.sft.identity(),
             config.seed,
         )
-        self.checkpoint = Checkpoint(self.checkpoint_id, session.workspace.checkpoints / self.checkpoint_id)
+        self.checkpoint = Checkpoint.of(session.workspace, self.checkpoint_id)
         # a checkpoint that was deleted must be trained again, whatever the cache says
         self.cache_key = content_key("train", self.checkpoint_id, session.store.epoch, self.checkpoint.folder.exists())
 
@@ -77,8 +89,20 @@ def train_stage(session: Session, work: StageWork) -> str:
         num_optimizer_steps=work.num_optimizer_steps,
         output_dir=folder,
         config=session.config.sft.model_copy(update={"seed": seed}),
+        stop_at=session.deadline.at if session.deadline else None,
     )
-    result = run_stage(spec)
+    session.progress.begin(session.run_id, session.phase_name, work.label, "optimizer steps", spec.num_optimizer_steps)
+    last_step = 0
+
+    def report(progress: StageProgress) -> None:
+        nonlocal last_step
+        session.progress.advance(progress.optimizer_step - last_step, progress.optimizer_step - last_step)
+        last_step = progress.optimizer_step
+
+    with log_context(shard=work.label):
+        result = run_stage(spec, report)
+    session.progress.reach(result.num_optimizer_steps)
+    session.progress.finish()
     session.count("stages", 1)
     session.count("optimizer_steps", result.num_optimizer_steps)
     session.store.append("checkpoints", [_row(work, result)])

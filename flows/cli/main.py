@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import look, run, sql, store
+from flows.cli import compare, doctor, look, run, sql, store
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
 USER_MISTAKES = (ConfigError, InputError, ModelError, StoreError)
@@ -27,9 +27,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("run")(run.run)
+app.command("retry")(run.retry)
+app.command("eval")(run.evaluate)
 app.command("status")(look.status)
 app.command("sql")(sql.sql)
 app.command("show")(look.show)
+app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.add_typer(store.app)
 
 

@@ -1,4 +1,4 @@
-"""`heal run`: the whole method under Prefect, with a summary at the end."""
+"""`heal run`, `heal retry`, `heal eval`: runs under Prefect, with a summary at the end."""
 
 from __future__ import annotations
 
@@ -6,49 +6,124 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from flows.cli.look import WorkspaceOption
+
+if TYPE_CHECKING:
+    from heal_core.config import RunConfig
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run's settings.")]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Settings that replace those of the file.")
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        help="End cleanly at this time: 07:00, '07:00 Europe/Zurich' or 2027-01-31T07:00. The next start goes on."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+
 
 def run(
-    config_path: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run's settings.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[a.b=c ...]", help="Settings that replace those of the file.")
-    ] = None,
+    config_path: ConfigArgument,
+    overrides: OverridesArgument = None,
     phase: Annotated[str | None, typer.Option(help="Run only this phase; those before it must be closed.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run HEAL from problems to an evaluated student; run again to go on, or to find nothing to do."""
     from heal_core.config import load_config
+    from heal_core.deadline import parse_deadline
 
     config = load_config(config_path, overrides or [])
-    prepare_prefect(Path(config.workspace))
-    console = Console(stderr=True)
+    deadline = parse_deadline(until) if until else None
+    _prepare(config)
+    from flows.heal import heal, heal_phase
+
+    if phase is None:
+        _show(config, heal(config, deadline), as_json)
+        return
+    made = heal_phase(config, phase, deadline)
+    if not any(made.values()):
+        Console().print(f"Nothing to do: phase {phase} had all that it needs.")
+
+
+def retry(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of one.")],
+    workspace: WorkspaceOption = Path("."),
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run that failed or stopped, or try again the problems that it has in quarantine.
+
+    The settings are those of the run; what it made is reused, whatever has been done since.
+    """
+    from heal_core.config import parse_config
+    from heal_core.deadline import parse_deadline
+    from heal_core.store.inspect import find_run, open_store
+
+    with open_store(workspace) as store:
+        row = find_run(store, run_id)
+    config = parse_config({**json.loads(row["config"]), "workspace": str(workspace)}, f"the config of run {run_id}")
+    deadline = parse_deadline(until) if until else None
+    _prepare(config)
+    from flows.heal import heal
+
+    _show(config, heal(config, deadline, retry=True), as_json)
+
+
+def evaluate(
+    config_path: ConfigArgument,
+    overrides: OverridesArgument = None,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate the promoted student on the held-out problems that the config names today."""
+    from heal_core.config import load_config
+    from heal_core.deadline import parse_deadline
+
+    config = load_config(config_path, overrides or [])
+    deadline = parse_deadline(until) if until else None
+    _prepare(config)
+    from flows.heal import evaluate_promoted_student
+
+    _show(config, evaluate_promoted_student(config, deadline), as_json)
+
+
+def _show(config: RunConfig, outcome: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(outcome, indent=2, default=str))
+        return
+    from flows.cli.summary import print_outcome
+
+    print_outcome(outcome, config.workspace)
+
+
+def _prepare(config: RunConfig) -> None:
+    """Refuse a busy workspace at once, then set up Prefect and the log on the terminal."""
+    from heal_core.store.workspace import Workspace
+
+    workspace = Workspace(config.workspace)
+    workspace.create()
+    if config.on_busy == "refuse":
+        with workspace.lock():  # before the server starts, whose database two runs would fight over
+            pass
+    prepare_prefect(workspace.root)
     logging.basicConfig(
         level=logging.WARNING,
         format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")],
+        handlers=[
+            RichHandler(console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S")
+        ],
         force=True,
     )
     logging.getLogger("heal").setLevel(logging.INFO)
-    from flows.heal import heal, heal_phase
-
-    if phase is not None:
-        made = heal_phase(config, phase)
-        if not any(made.values()):
-            Console().print(f"Nothing to do: phase {phase} had all that it needs.")
-        return
-    summary = heal(config)
-    write_summary(Path(config.workspace) / "summary.json", summary)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-    else:
-        from flows.cli.summary import print_summary
-
-        print_summary(summary, config.workspace)
 
 
 def prepare_prefect(workspace: Path) -> None:
@@ -68,6 +143,7 @@ def prepare_prefect(workspace: Path) -> None:
         # HEAL prints its own progress and errors; Prefect would add a traceback to a user's mistake
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "heal",  # so that a server in use gets HEAL's own lines
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_REQUEST_TIMEOUT": "120",  # the first request waits until the server has started
         "DO_NOT_TRACK": "1",
@@ -77,10 +153,3 @@ def prepare_prefect(workspace: Path) -> None:
         os.environ.setdefault(name, value)
     if not has_server:
         start_server(layout.logs / "prefect.log")
-
-
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write the summary so that a reader never sees half of it."""
-    from heal_core.store.durable import write_atomically
-
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(summary, indent=2) + "\n"))

@@ -14,17 +14,46 @@ ARM_NAMES = {
     "rejection_sampling": "B1 rejection sampling",
     "equal_tokens": "B2 equal tokens",
     "heal": "HEAL",
+    "latest": "promoted student",
 }
 BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 
 
-def print_summary(summary: dict[str, Any], workspace: str) -> None:
-    """Print funnel, repair yield, stages and evaluation, and where to look further."""
+def print_outcome(outcome: dict[str, Any], workspace: str) -> None:
+    """Print how a run ended: its summary, or why it stopped before it had one."""
     console = Console()
-    made = summary["generated"]
-    console.rule(f"run {summary['run_id']}")
-    if not any(made.values()):
+    console.rule(f"run {outcome['run_id']}")
+    if outcome["state"] == "stopped":
+        console.print(f"Stopped: {outcome['reason']}. The same command goes on from there.")
+        return
+    if outcome["state"] == "nothing_new":
         console.print("Nothing to do: everything this run needs was already there.")
+    if outcome["stages"]:
+        print_summary(console, outcome)
+    else:
+        console.print(_evaluation(outcome))
+    if failed := outcome["quarantined"]["problems"]:
+        console.print(
+            f"in quarantine, since their work failed: {failed} of {outcome['problems']} problems. See which, and try "
+            "them again:\n"
+            f"  heal sql \"SELECT problem_id, work, reason FROM quarantine WHERE run_id = '{outcome['run_id']}'\" "
+            f"-w {workspace}\n  heal retry {outcome['run_id']} -w {workspace}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if promotion := outcome["promotion"]:
+        console.print(_promotion(promotion), highlight=False)
+    made = outcome["generated"]
+    console.print(
+        f"newly made: {made['rollouts']} rollouts (B2's too), {made['hints']} hints, {made['repairs']} repairs, "
+        f"{made['guided']} guided, {made['evaluation']} answers of students ({made['tokens']} tokens), "
+        f"{made['optimizer_steps']} optimizer steps, in {outcome['wall_seconds']:.0f} s"
+    )
+    console.print(f"store: {workspace}/heal.duckdb   students: {workspace}/students/", highlight=False)
+
+
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """Print funnel, repair yield, stages and evaluation."""
     console.print(_funnel(summary))
     _print_repairs(console, summary)
     console.print(_stages(summary))
@@ -36,12 +65,21 @@ def print_summary(summary: dict[str, Any], workspace: str) -> None:
         console.print(
             "A run of this size is not powered: differences of a few points are within its noise.", style="dim"
         )
-    console.print(
-        f"newly made: {made['rollouts']} rollouts (B2's too), {made['hints']} hints, {made['repairs']} repairs, "
-        f"{made['guided']} guided, {made['evaluation']} answers of students ({made['tokens']} tokens), "
-        f"{made['optimizer_steps']} optimizer steps, in {summary['wall_seconds']:.0f} s"
+
+
+def _promotion(promotion: dict[str, Any]) -> str:
+    """Return whether the student was promoted, and on what it rests."""
+    words = "promoted to students/latest" if promotion["decision"] == "promoted" else "not promoted"
+    if promotion["reason"] == "same_student":
+        return f"promotion: {words}, being the best student so far itself"
+    against = "the best promoted so far" if promotion["best_checkpoint_id"] else "the untrained student"
+    if promotion["low"] is None:
+        return f"promotion: {words}: {promotion['num_problems']} held-out problems can be compared with {against}"
+    return (
+        f"promotion: {words}: {100 * promotion['difference']:+.1f} points to {against} "
+        f"[{100 * promotion['low']:+.1f}, {100 * promotion['high']:+.1f}] on {promotion['num_problems']} problems; "
+        f"the lower end has to be above {100 * promotion['margin']:+.1f}"
     )
-    console.print(f"store: {workspace}/heal.duckdb   students: {workspace}/students/", highlight=False)
 
 
 def _table(title: str) -> Table:

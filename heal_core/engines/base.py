@@ -28,7 +28,8 @@ class Capability(StrEnum):
 class EngineConfig(BaseModel):
     """Which model runs where.
 
-    `batch_size` rows decode together; `stall_seconds` without a sign of life kill the child.
+    `batch_size` rows decode together; `stall_seconds` without a sign of life kill the child,
+    and so do `call_seconds` over one shard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +42,7 @@ class EngineConfig(BaseModel):
     batch_size: int = Field(default=64, ge=1)
     num_threads: int | None = Field(default=None, ge=1)
     stall_seconds: float = Field(default=600.0, gt=0)
+    call_seconds: float = Field(default=4 * 3600.0, gt=0)
     trust_remote_code: bool = False
 
 
@@ -137,7 +139,7 @@ class Engine(Protocol):
         """Yield each completion as it finishes; the order is not that of the requests.
 
         Raises:
-            ModelError: If a prompt with its `max_tokens` exceeds the context.
+            RequestError: If a prompt with its `max_tokens` exceeds the context.
             EngineStalledError: If the child died or went silent.
         """
         ...

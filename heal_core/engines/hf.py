@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -153,9 +154,12 @@ class HfEngine:
         if self._process is None:
             self._start()
         self._is_busy, is_over = True, False
+        deadline = time.monotonic() + self.config.call_seconds
         try:
             self._send(Call(method, arguments))
             while not is_over:
+                if time.monotonic() > deadline:
+                    raise self._stalled(f"was not done with {method} after {self.config.call_seconds:g} s")
                 match self._receive(self.config.stall_seconds):
                     case Item(value):
                         yield value

@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 from heal_core.chat import end_of_turn_id, render_prompt_ids
 from heal_core.engines.base import Capability, EngineConfig, EngineDescription
 from heal_core.engines.identity import digest_files
-from heal_core.errors import ConfigError, ModelError
+from heal_core.errors import ConfigError, ModelError, RequestError
 
 VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
@@ -48,12 +48,12 @@ class LoadedModel:
         """Return the tokens of one user turn, up to where the answer begins. Source: definition D2.
 
         Raises:
-            ModelError: If the chat template refuses a single user turn.
+            RequestError: If the chat template refuses a single user turn.
         """
         try:
             return render_prompt_ids(self.tokenizer, prompt)
         except TemplateError as error:
-            raise ModelError(
+            raise RequestError(
                 f"{self.description.model_name_or_path}: its chat template refuses a user turn alone: {error}"
             ) from error
 
@@ -61,17 +61,17 @@ class LoadedModel:
         """Check that a row fits the model.
 
         Raises:
-            ModelError: If it is longer than the context, or holds a token that the vocabulary lacks.
+            RequestError: If it is longer than the context, or holds a token that the vocabulary lacks.
         """
         name, context = self.description.model_name_or_path, self.description.context_tokens
         excess = len(ids) + num_more_tokens - context
         if excess > 0:
-            raise ModelError(
+            raise RequestError(
                 f"{name}: {row_id} needs {len(ids)} + {num_more_tokens} tokens, {excess} more than "
                 f"the context of {context}; {remedy}"
             )
         if not ids or max(ids) >= self.description.vocabulary_size or min(ids) < 0:
-            raise ModelError(
+            raise RequestError(
                 f"{name}: {row_id} expected tokens 0..{self.description.vocabulary_size - 1}, found "
                 f"{f'{min(ids)}..{max(ids)}' if ids else 'none'}; token ids must come from this model"
             )

@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from heal_core.engines.base import GenerationRequest, SamplingConfig
 from heal_core.engines.detokenize import detokenize
 from heal_core.engines.loading import LoadedModel
-from heal_core.errors import ModelError
+from heal_core.errors import RequestError
 from heal_core.kernels.entropy import entropy_and_logprobs
 from heal_core.records import Completion, FinishReason
 
@@ -56,7 +56,7 @@ def generate(
         beat: Called at least once per decode step, as a sign of life; may raise to stop.
 
     Raises:
-        ModelError: If a request exceeds the context, or the model's logits are not numbers.
+        RequestError: If a request exceeds the context, or the model's logits are not numbers.
     """
     rows = _rows(loaded, requests)
     for row in rows:
@@ -261,7 +261,7 @@ def _completion(
     """Return a finished row's record; `columns` are ids, log-probabilities, entropies, shape [3, T]."""
     token_ids = columns[0].astype(np.int32)
     if not np.isfinite(columns).all():
-        raise ModelError(
+        raise RequestError(
             f"{loaded.description.model_name_or_path}: {row.request.slot_id} expected finite logits, "
             f"found nan in {loaded.description.dtype}; use dtype float32 or bfloat16"
         )

@@ -37,7 +37,7 @@ def score(loaded: LoadedModel, requests: Sequence[ScoreRequest], beat: Callable[
         beat: Called before every batch, as a sign of life; may raise to stop.
 
     Raises:
-        ModelError: If a row exceeds the context.
+        RequestError: If a row exceeds the context.
     """
     rows = _rows(loaded, requests)
     run = _plain_head_logits if has_plain_head(loaded) else _full_logits

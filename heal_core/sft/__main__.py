@@ -9,11 +9,13 @@ import os
 import sys
 from pathlib import Path
 
-from heal_core.errors import HealError
+from heal_core.errors import HealError, TimeIsUpError
 from heal_core.sft.spec import StageSpec, read_spec
 
 EXIT_REFUSED = 2
 """The stage could not be trained, for a reason that was printed."""
+EXIT_STOPPED = 75
+"""The time was over; the stage goes on from its checkpoint (EX_TEMPFAIL of sysexits.h)."""
 
 
 def prepare_environment(spec: StageSpec) -> None:
@@ -42,6 +44,9 @@ def main(arguments: list[str]) -> int:
         from heal_core.sft.train import train_stage
 
         train_stage(spec)
+    except TimeIsUpError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_STOPPED
     except HealError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED

@@ -9,9 +9,11 @@ import json
 import math
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from heal_core.errors import TrainingError
@@ -56,6 +58,27 @@ class ProgressCallback(TrainerCallback):
                 "loss": logs["loss"],
             }
             folders.write_text(self._path, json.dumps(progress), durable=False)
+
+
+class StopCallback(TrainerCallback):
+    """Ends training with a checkpoint at a given moment, to be gone on with another time."""
+
+    def __init__(self, stop_at: datetime) -> None:
+        self._stop_at = stop_at
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for a checkpoint and the end, when it is time and steps are left."""
+        if state.global_step < state.max_steps and self._is_due(args):
+            control.should_save = control.should_training_stop = True
+
+    def _is_due(self, args: TrainingArguments) -> bool:
+        """Return what the clock of the first process says: processes that disagree would wait for each other."""
+        is_due = datetime.now(UTC) >= self._stop_at
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return is_due
+        decision = torch.tensor(int(is_due), device=args.device)
+        torch.distributed.broadcast(decision, src=0)
+        return bool(decision.item())
 
 
 class CheckpointCallback(TrainerCallback):

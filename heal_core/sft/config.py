@@ -10,7 +10,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_NOT_IDENTITY = {"num_threads", "device", "save_every_steps", "launcher", "per_device_train_batch_size"}
+_NOT_IDENTITY = {
+    "num_threads", "device", "save_every_steps", "launcher", "per_device_train_batch_size", "stall_seconds",
+}  # fmt: skip
 """Where and how safely a stage is trained; they shape no result beyond rounding."""
 
 
@@ -22,7 +24,8 @@ class SftConfig(BaseModel):
     bfloat16 means mixed precision over float32 weights, since an update at these learning
     rates is smaller than bfloat16's spacing; `auto` is bfloat16 on a GPU, float32 on the CPU.
     `save_every_steps` writes checkpoints from which a killed stage goes on. `launcher`
-    replaces the interpreter, e.g. `["accelerate", "launch", "--config_file", "fsdp.yaml"]`.
+    replaces the interpreter, e.g. `["accelerate", "launch", "--config_file", "fsdp.yaml"]`. `stall_seconds` without an
+    optimizer step, loading included, kill the child, which goes on from its last checkpoint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +47,7 @@ class SftConfig(BaseModel):
     num_threads: int | None = Field(default=None, ge=1)
     save_every_steps: int | None = Field(default=None, ge=1)
     launcher: tuple[str, ...] = ()
+    stall_seconds: float = Field(default=3600.0, gt=0)
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from heal_core.children import child_environment, start_child
-from heal_core.errors import TrainingError
+from heal_core.errors import TimeIsUpError, TrainingError, TrainingStalledError
 from heal_core.sft import folders
+from heal_core.sft.__main__ import EXIT_STOPPED
 from heal_core.sft.spec import StageResult, StageSpec, finished_result
 
+LOG_FILE = "train.log"
 _POLL_SECONDS = 0.3
 _LOG_TAIL_LINES = 20
 
@@ -39,6 +42,8 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
 
     Raises:
         TrainingError: With the end of the child's log.
+        TrainingStalledError: If no step was taken for `stall_seconds`; the child was killed.
+        TimeIsUpError: If `stop_at` came; the stage goes on from its checkpoint.
     """
     finished = finished_result(spec)
     if finished is not None:
@@ -46,15 +51,17 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
         return finished
     folder = folders.partial_dir(spec.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    spec_path, log_path = folder / "spec.json", folder / "train.log"
+    spec_path, log_path = folder / "spec.json", folder / LOG_FILE
     folders.write_text(spec_path, spec.model_dump_json(indent=2))
     with log_path.open("wb") as log:
         child = start_child(child_command(spec, spec_path), env=child_environment(), stdout=log, stderr=log)
         try:
-            _follow(child, folders.progress_path(spec.output_dir), on_progress)
+            _follow(child, spec, on_progress)
         finally:
             child.kill()  # a no-op unless waiting was interrupted
             child.wait()
+    if child.returncode == EXIT_STOPPED:
+        raise TimeIsUpError(_last_line(log_path))
     if child.returncode != 0:
         raise TrainingError(_failure(spec, child.returncode, log_path))
     result = finished_result(spec)
@@ -68,18 +75,32 @@ def child_command(spec: StageSpec, spec_path: Path) -> list[str]:
     return [*(spec.config.launcher or (sys.executable,)), "-m", "heal_core.sft", str(spec_path)]
 
 
-def _follow(child: subprocess.Popen[bytes], path: Path, on_progress: Callable[[StageProgress], None] | None) -> None:
+def _follow(
+    child: subprocess.Popen[bytes], spec: StageSpec, on_progress: Callable[[StageProgress], None] | None
+) -> None:
+    path = folders.progress_path(spec.output_dir)
     path.unlink(missing_ok=True)
     last = None
+    moved_at = time.monotonic()
     while True:
         try:
             child.wait(_POLL_SECONDS)
             return
         except subprocess.TimeoutExpired:
             progress = read_progress(path)
-        if on_progress is not None and progress is not None and progress != last:
-            on_progress(progress)
-            last = progress
+        if progress is not None and progress != last:
+            last, moved_at = progress, time.monotonic()
+            if on_progress is not None:
+                on_progress(progress)
+        if time.monotonic() - moved_at > spec.config.stall_seconds:
+            raise TrainingStalledError(
+                f"{spec.label}: the training child took no step for {spec.config.stall_seconds:g} s and is killed; it "
+                f"goes on from its last checkpoint (sft.save_every_steps). Its log is {path.with_name(LOG_FILE)}"
+            )
+
+
+def _last_line(log_path: Path) -> str:
+    return log_path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
 def read_progress(path: Path) -> StageProgress | None:

@@ -5,6 +5,7 @@ Light on purpose: the parent reads and writes these without loading torch.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class StageSpec(BaseModel):
         num_optimizer_steps: Optimizer steps; the examples are cycled until they are taken.
         output_dir: The finished model's folder; must not exist, or hold this very training.
         config: How to train.
+        stop_at: When to stop after a checkpoint, to go on another time; not part of what is trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -45,6 +47,7 @@ class StageSpec(BaseModel):
     num_optimizer_steps: int = Field(ge=1)
     output_dir: Path
     config: SftConfig
+    stop_at: datetime | None = None
 
     @property
     def num_exposures(self) -> int:

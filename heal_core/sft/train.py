@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heal_core.chat import end_of_turn_id
-from heal_core.errors import TrainingError
+from heal_core.errors import TimeIsUpError, TrainingError
 from heal_core.sft import folders
 from heal_core.sft.data import TokenisedExamples, read_examples, tokenise_examples, training_order
 from heal_core.sft.preflight import PreflightReport, build_report, check_examples, check_first_batch
@@ -40,6 +40,7 @@ def train_stage(spec: StageSpec) -> StageResult:
 
     Raises:
         TrainingError: If it cannot be trained, or another process is training it.
+        TimeIsUpError: If `stop_at` came before the last step; a checkpoint was written.
     """
     with folders.lock_output(spec.output_dir) if _is_main_process() else contextlib.nullcontext():
         return finished_result(spec) or _train(spec)
@@ -71,6 +72,10 @@ def _train(spec: StageSpec) -> StageResult:
     _check_dataloader(trainer, tokenised, order, end_of_turn_id(tokenizer))
     checkpoint = folders.last_complete_checkpoint(folders.checkpoints_dir(spec.output_dir))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step < spec.num_optimizer_steps:
+        raise TimeIsUpError(
+            f"{spec.label} stopped after step {trainer.state.global_step} of {spec.num_optimizer_steps}"
+        )
     result = _stage_result(spec, key, report, trainer, checkpoint, time.monotonic() - started)
     _save(spec, trainer, tokenizer, result)
     return result
@@ -108,7 +113,7 @@ def build_trainer(
     from transformers import PrinterCallback, Trainer
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from heal_core.sft.callbacks import CheckpointCallback, ProgressCallback
+    from heal_core.sft.callbacks import CheckpointCallback, ProgressCallback, StopCallback
 
     plain_loss: Any = Trainer.compute_loss
     tiled_loss: Any = SFTTrainer.compute_loss
@@ -148,6 +153,7 @@ def build_trainer(
         callbacks=[
             ProgressCallback(folders.progress_path(spec.output_dir), _PROGRESS_SECONDS),
             CheckpointCallback(),
+            *([StopCallback(spec.stop_at)] if spec.stop_at else []),
         ],
     )
     trainer.remove_callback(PrinterCallback)

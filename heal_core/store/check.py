@@ -53,6 +53,10 @@ _REFERENCES = (
     ("stage_examples", "trajectory_id", "trajectories"),
     ("evaluations", "run_id", "runs"),
     ("quarantine", "run_id", "runs"),
+    ("quarantine", "problem_id", "problems"),
+    ("runs", "start_checkpoint_id", "checkpoints"),
+    ("promotions", "run_id", "runs"),
+    ("promotions", "checkpoint_id", "checkpoints"),
 )
 """(table, column, the table whose content key it holds)."""
 

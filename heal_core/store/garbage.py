@@ -22,6 +22,7 @@ from heal_core.store.workspace import Workspace
 
 _RUN_TABLES = (
     "runs", "run_events", "run_problems", "run_rows", "decisions", "stage_examples", "evaluations", "quarantine",
+    "promotions",
 )  # fmt: skip
 _HANGING = ("verdicts", "profiles", "scores")
 _REMOVED_FOLDER = ".removed"
@@ -34,12 +35,18 @@ WITH RECURSIVE named(id) AS (
     UNION SELECT trajectory_id FROM stage_examples WHERE run_id NOT IN (FROM forgotten)
     UNION SELECT trajectory_id FROM scores
           WHERE score_id IN (SELECT row_id FROM run_rows WHERE run_id NOT IN (FROM forgotten))
+    -- the latest student and the one that later ones are compared with
+    UNION SELECT last(checkpoint_id ORDER BY rowid) FROM promotions
+          WHERE decision = 'promoted' AND run_id NOT IN (FROM forgotten)
+    UNION SELECT last(checkpoint_id ORDER BY rowid) FROM promotions
+          WHERE becomes_best AND run_id NOT IN (FROM forgotten)
+    UNION SELECT start_checkpoint_id FROM runs WHERE run_id NOT IN (FROM forgotten)
     UNION SELECT parent FROM named JOIN (
         SELECT trajectory_id AS id, unnest([parent_id, hint_id]) AS parent FROM trajectories
         UNION ALL SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints
     ) USING (id) WHERE parent IS NOT NULL
 )
-SELECT DISTINCT id FROM named
+SELECT DISTINCT id FROM named WHERE id IS NOT NULL
 """
 
 

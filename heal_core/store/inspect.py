@@ -37,22 +37,55 @@ def open_store(workspace: Path) -> Iterator[Connection]:
 
 
 def run_overview(store: Connection) -> list[dict[str, Any]]:
-    """Return one row per run, the one that was first started last coming first."""
+    """Return one row per run, the one that was first started last coming first.
+
+    Its `state` is completed, stopped, failed or unfinished, as far as the store can tell: whether
+    an unfinished one runs now is a matter of the workspace's lock. `reason` says why it stopped
+    or failed; `quarantined_problems` is None where the run did not note it.
+    """
     return _rows(
         store,
         """
         SELECT s.run_id,
-               CASE WHEN s.completed THEN 'completed' WHEN s.last_event = 'failed' THEN 'failed'
+               CASE WHEN s.completed THEN 'completed' WHEN s.last_event IN ('failed', 'stopped') THEN s.last_event
                     ELSE 'unfinished' END AS state,
-               s.last_phase, strftime(s.started_at, '%Y-%m-%d %H:%M') AS started,
+               CASE WHEN state IN ('failed', 'stopped') THEN coalesce(e.detail ->> '$.error', e.detail ->> '$.reason')
+                    END AS reason,
+               e.last_phase, strftime(s.started_at, '%Y-%m-%d %H:%M') AS started,
                strftime(s.last_event_at, '%Y-%m-%d %H:%M:%S') AS last_event,
                (SELECT count(*) FROM run_problems p WHERE p.run_id = s.run_id) AS problems,
                (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'rollouts') AS rollouts,
                (SELECT count(*) FROM run_rows r WHERE r.run_id = s.run_id AND r.phase = 'repairs') AS repairs,
-               (SELECT count(*) FROM quarantine q WHERE q.run_id = s.run_id) AS quarantined
-        FROM run_status s JOIN runs USING (run_id) ORDER BY runs.rowid DESC
+               (SELECT count(*) FROM quarantine q WHERE q.run_id = s.run_id) AS quarantined,
+               e.quarantined_problems
+        FROM run_status s
+        JOIN runs USING (run_id)
+        LEFT JOIN (
+            SELECT run_id, last(detail ORDER BY rowid) AS detail,
+                   -- copies from before schema 0003 have a view that takes every event's phase
+                   last(phase ORDER BY rowid) FILTER (event = 'phase') AS last_phase,
+                   last((detail ->> '$.quarantined')::INTEGER ORDER BY rowid) FILTER (event = 'completed')
+                       AS quarantined_problems
+            FROM run_events GROUP BY run_id
+        ) e USING (run_id)
+        ORDER BY runs.rowid DESC
         """,
     )
+
+
+def find_run(store: Connection, beginning: str) -> dict[str, Any]:
+    """Return the row of a run.
+
+    Raises:
+        InputError: If no run, or more than one, has an id that begins so.
+    """
+    rows = _rows(store, "SELECT * FROM runs WHERE starts_with(run_id, ?) ORDER BY rowid LIMIT 6", beginning)
+    if not rows:
+        raise InputError(f"no run has an id that begins with {beginning!r}. `heal status` lists them.")
+    if len(rows) > 1:
+        ids = ", ".join(row["run_id"] for row in rows[:5])
+        raise InputError(f"{beginning!r} begins more than one id ({ids} ...): give more of it.")
+    return rows[0]
 
 
 def find_trajectory(store: Connection, beginning: str) -> dict[str, Any]:

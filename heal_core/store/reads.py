@@ -112,6 +112,57 @@ def read_run_problems(store: Store, run_id: str, split: str | None = None) -> li
     )
 
 
+def read_failed_problems(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """Return the problems of a run that are in quarantine, with the phase and the work that failed."""
+    return store.rows(
+        "SELECT problem_id, phase, work, reason FROM quarantine WHERE run_id = ? AND problem_id IS NOT NULL "
+        "ORDER BY rowid",
+        [run_id],
+    )
+
+
+def read_attempts_of(store: Store, basis_id: str, purpose: str) -> list[dict[str, Any]]:
+    """Return the runs that differ in attempt only, the last one last; `error` is set where the run has failed."""
+    return store.rows(
+        "SELECT r.run_id, coalesce(r.attempt, 0) AS attempt, r.start_checkpoint_id, "
+        "coalesce(s.completed, false) AS completed, "
+        "(SELECT last(e.detail ->> '$.error' ORDER BY e.rowid) FROM run_events e "
+        "WHERE e.run_id = r.run_id AND s.last_event = 'failed' AND e.event = 'failed') AS error, "
+        "(SELECT count(*) FROM quarantine q WHERE q.run_id = r.run_id AND q.problem_id IS NOT NULL)::INTEGER "
+        "AS num_failed FROM runs r JOIN run_status s USING (run_id) "
+        "WHERE coalesce(r.basis_id, r.run_id) = $basis AND coalesce(r.purpose, 'distillation') = $purpose "
+        "ORDER BY attempt",
+        {"basis": basis_id, "purpose": purpose},
+    )
+
+
+def read_promoted(store: Store, column: str = "promoted") -> dict[str, Any] | None:
+    """Return the decision that made the present latest student, or with `becomes_best` the best; None without one."""
+    condition = {"promoted": "decision = 'promoted'", "becomes_best": "becomes_best"}[column]
+    rows = store.rows(f"SELECT * FROM promotions WHERE {condition} ORDER BY rowid DESC LIMIT 1")
+    return rows[0] if rows else None
+
+
+def read_promotion(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Return what was decided on a run's student, None before."""
+    rows = store.rows("SELECT * FROM promotions WHERE run_id = ? ORDER BY rowid DESC LIMIT 1", [run_id])
+    return rows[0] if rows else None
+
+
+def read_trained_on(store: Store, checkpoint_ids: Sequence[str]) -> set[str]:
+    """Return the training problems of all runs that made the given checkpoints or those before them."""
+    frame = store.frame_for(
+        sorted(set(checkpoint_ids)),
+        "WITH RECURSIVE line(id) AS ("
+        "SELECT id FROM wanted UNION "
+        "SELECT c.parent_checkpoint_id FROM line JOIN checkpoints c ON c.checkpoint_id = line.id "
+        "WHERE c.parent_checkpoint_id IS NOT NULL) "
+        "SELECT DISTINCT p.problem_id FROM run_problems p WHERE p.split = 'train' AND p.run_id IN ("
+        "SELECT run_id FROM run_rows WHERE phase = 'training' AND row_id IN (SELECT id FROM line))",
+    )
+    return set(frame["problem_id"])
+
+
 def read_run_trajectories(store: Store, run_id: str, phase: str, arm: str = "") -> pl.DataFrame:
     """Return what a run uses in a phase, with verdicts, in the order of problem and sample."""
     return store.frame(

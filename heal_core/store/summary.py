@@ -10,6 +10,7 @@ import numpy as np
 from heal_core.evaluation import gap_closed
 from heal_core.records import Band
 from heal_core.statistics import paired_bootstrap
+from heal_core.store.reads import read_promotion
 from heal_core.store.store import Store
 
 PHASES_OF_REPAIR = ("hints", "repairs", "guided")
@@ -40,6 +41,8 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         "evaluation": _evaluation(store, run_id),
         "contrast": _contrast(store, run_id),
         "ceiling": _ceiling(store, run_id),
+        "promotion": read_promotion(store, run_id),
+        "quarantined": _quarantined(store, run_id),
         "tokens": store.rows(
             "SELECT phase, arm, num_samples, num_tokens::BIGINT AS num_tokens FROM token_spend "
             "WHERE run_id = ? ORDER BY ALL",
@@ -50,13 +53,23 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
             "repairs": made.get("repairs", 0),
             "guided": made.get("guided", 0),
             "hints": made.get("hints", 0),
-            "evaluation": made.get("evaluation", 0),
+            "evaluation": made.get("evaluation", 0) + made.get("promotion", 0),
             "tokens": made.get("tokens", 0),
             "optimizer_steps": made.get("optimizer_steps", 0),
         },
         "powered": _bands(store, run_id, "held_out")[Band.EXTREMELY_HARD] >= MIN_POWERED_PROBLEMS,
         "wall_seconds": round(wall_seconds, 1),
     }
+
+
+def _quarantined(store: Store, run_id: str) -> dict[str, int]:
+    """Return how many rows of the sources and how many problems are in quarantine."""
+    (row,) = store.rows(
+        "SELECT count(*) FILTER (problem_id IS NULL)::INTEGER AS rows, "
+        "count(*) FILTER (problem_id IS NOT NULL)::INTEGER AS problems FROM quarantine WHERE run_id = ?",
+        [run_id],
+    )
+    return row
 
 
 def _contrast(store: Store, run_id: str) -> dict[str, dict[str, float | int]]:

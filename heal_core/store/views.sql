@@ -32,8 +32,8 @@ JOIN trajectories t ON t.trajectory_id = r.row_id
 LEFT JOIN verdicts v USING (verdict_id);
 COMMENT ON VIEW run_trajectories IS 'The trajectories a run uses, with the verdicts it rests on.';
 COMMENT ON COLUMN run_trajectories.run_id IS 'The run; runs share trajectories.';
-COMMENT ON COLUMN run_trajectories.phase IS 'What the run uses it for: rollouts, hints, repairs, guided, equal_tokens or evaluation.';
-COMMENT ON COLUMN run_trajectories.arm IS 'For evaluation: whose student answered; else an empty string.';
+COMMENT ON COLUMN run_trajectories.phase IS 'What the run uses it for: rollouts, hints, repairs, guided, equal_tokens, evaluation or promotion.';
+COMMENT ON COLUMN run_trajectories.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
 COMMENT ON COLUMN run_trajectories.cut IS 'It counts as truncated in this run.';
 COMMENT ON COLUMN run_trajectories.trajectory_id IS 'The trajectory.';
 COMMENT ON COLUMN run_trajectories.slot_id IS 'The place that it fills.';
@@ -250,15 +250,18 @@ COMMENT ON COLUMN repair_yield_by_position.flat_share IS 'Share of the repairs w
 CREATE OR REPLACE VIEW funnel AS
 WITH outcomes AS (
     SELECT run_id, 1 AS position, 'rows' AS phase, 'quarantined' AS outcome, reason FROM quarantine
+    WHERE problem_id IS NULL
     UNION ALL
     SELECT run_id, 1, 'rows', split, NULL FROM run_problems
     UNION ALL
     SELECT r.run_id, 2, 'rollouts', CASE WHEN r.cut THEN 'truncated' ELSE v.label END, NULL
     FROM run_rows r LEFT JOIN verdicts v USING (verdict_id) WHERE r.phase = 'rollouts'
     UNION ALL
-    SELECT p.run_id, 3, 'problems', d.decision, p.split
+    SELECT p.run_id, 3, 'problems', coalesce(d.decision, 'quarantined'), p.split
     FROM run_problems p
-    JOIN decisions d ON d.run_id = p.run_id AND d.subject_id = p.problem_id AND d.phase = 'band'
+    LEFT JOIN decisions d ON d.run_id = p.run_id AND d.subject_id = p.problem_id AND d.phase = 'band'
+    LEFT JOIN quarantine q ON q.run_id = p.run_id AND q.problem_id = p.problem_id
+    WHERE d.decision IS NOT NULL OR q.problem_id IS NOT NULL
     UNION ALL
     SELECT run_id, 4, 'paths', CASE WHEN decision = 'kept' THEN 'hinted' ELSE 'dropped' END, reason
     FROM decisions WHERE phase = 'path'
@@ -271,7 +274,7 @@ COMMENT ON VIEW funnel IS 'What became of everything, by phase; the outcomes of 
 COMMENT ON COLUMN funnel.run_id IS 'The run.';
 COMMENT ON COLUMN funnel.position IS 'Order of the phases, from 1.';
 COMMENT ON COLUMN funnel.phase IS 'What is counted: rows of the problem files, rollouts, problems, paths (wrong rollouts chosen for repair), repairs, guided samples.';
-COMMENT ON COLUMN funnel.outcome IS 'What became of them.';
+COMMENT ON COLUMN funnel.outcome IS 'What became of them. A problem that failed before it had a band is quarantined.';
 COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine; for problems the split; else null.';
 COMMENT ON COLUMN funnel.num IS 'How many.';
 COMMENT ON COLUMN funnel.num_in_phase IS 'How many there are in the phase.';
@@ -337,7 +340,7 @@ GROUP BY ALL;
 COMMENT ON VIEW truncated_shares IS 'How much was cut at the limit, per run, phase, arm and band.';
 COMMENT ON COLUMN truncated_shares.run_id IS 'The run.';
 COMMENT ON COLUMN truncated_shares.phase IS 'rollouts, hints, repairs, guided, equal_tokens or evaluation.';
-COMMENT ON COLUMN truncated_shares.arm IS 'For evaluation: whose student answered; else an empty string.';
+COMMENT ON COLUMN truncated_shares.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
 COMMENT ON COLUMN truncated_shares.band IS 'Band of the problem; null before the run assigned bands.';
 COMMENT ON COLUMN truncated_shares.num_samples IS 'Sampled texts that the run uses.';
 COMMENT ON COLUMN truncated_shares.num_truncated IS 'Those that count as truncated.';
@@ -406,7 +409,7 @@ LEFT JOIN evaluations teacher ON teacher.run_id = e.run_id AND teacher.band = e.
 COMMENT ON VIEW eval_summary IS 'Held-out scores per arm and band, with the gain over the untrained student.';
 COMMENT ON COLUMN eval_summary.evaluation_id IS 'Content key.';
 COMMENT ON COLUMN eval_summary.run_id IS 'The run.';
-COMMENT ON COLUMN eval_summary.arm IS 'teacher, base, rejection_sampling, equal_tokens or heal.';
+COMMENT ON COLUMN eval_summary.arm IS 'teacher, base, rejection_sampling, equal_tokens, heal, or latest in a run that evaluates the promoted student.';
 COMMENT ON COLUMN eval_summary.band IS 'all, or the teacher''s band of the held-out problems.';
 COMMENT ON COLUMN eval_summary.k IS 'Samples per problem.';
 COMMENT ON COLUMN eval_summary.num_problems IS 'Problems averaged over.';
@@ -497,7 +500,7 @@ FROM run_rows r JOIN trajectories t ON t.trajectory_id = r.row_id GROUP BY ALL;
 COMMENT ON VIEW token_spend IS 'Sampled and prompt tokens and engine seconds of what a run uses, per phase and arm.';
 COMMENT ON COLUMN token_spend.run_id IS 'The run.';
 COMMENT ON COLUMN token_spend.phase IS 'rollouts, hints, repairs, guided, equal_tokens or evaluation.';
-COMMENT ON COLUMN token_spend.arm IS 'For evaluation: whose student answered; else an empty string.';
+COMMENT ON COLUMN token_spend.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
 COMMENT ON COLUMN token_spend.kind IS 'rollout, hint, guided or repair.';
 COMMENT ON COLUMN token_spend.num_samples IS 'Sampled texts.';
 COMMENT ON COLUMN token_spend.num_tokens IS 'Sampled tokens.';
@@ -522,7 +525,8 @@ WITH spent AS (
     FROM run_events WHERE event = 'phase'
 )
 SELECT run_id,
-       list_position(['rollouts', 'profiles', 'repairs', 'selection', 'equal_tokens', 'training', 'evaluation'], phase)
+       list_position(['rollouts', 'profiles', 'repairs', 'selection', 'equal_tokens', 'training', 'evaluation',
+                      'promotion'], phase)
            AS position,
        phase, sum(num_samples)::BIGINT AS num_samples, sum(num_tokens)::BIGINT AS num_tokens,
        sum(num_prompt_tokens)::BIGINT AS num_prompt_tokens, sum(num_scored_tokens)::BIGINT AS num_scored_tokens,
@@ -592,7 +596,7 @@ COMMENT ON COLUMN example_cost.engine_seconds_per_example IS 'engine_seconds / n
 CREATE OR REPLACE VIEW run_status AS
 -- in the order of writing: a clock may jump back
 SELECT r.run_id, r.started_at, last(e.event ORDER BY e.rowid) AS last_event,
-       last(e.phase ORDER BY e.rowid) FILTER (e.phase IS NOT NULL) AS last_phase,
+       last(e.phase ORDER BY e.rowid) FILTER (e.event = 'phase') AS last_phase,
        last(e.happened_at ORDER BY e.rowid) AS last_event_at, bool_or(e.event = 'completed') AS completed
 FROM runs r LEFT JOIN run_events e USING (run_id) GROUP BY r.run_id, r.started_at;
 COMMENT ON VIEW run_status IS 'Where each run stands.';
@@ -626,7 +630,7 @@ GROUP BY ALL;
 COMMENT ON VIEW run_reuse IS 'How many of the rows that a run uses are used by other runs too.';
 COMMENT ON COLUMN run_reuse.run_id IS 'The run.';
 COMMENT ON COLUMN run_reuse.phase IS 'rollouts, hints, repairs, guided, equal_tokens, pure, training or evaluation.';
-COMMENT ON COLUMN run_reuse.arm IS 'For training and evaluation: the arm; else an empty string.';
+COMMENT ON COLUMN run_reuse.arm IS 'For training, evaluation and promotion: the arm; else an empty string.';
 COMMENT ON COLUMN run_reuse.kind IS 'rollout, hint, guided, repair, score or checkpoint.';
 COMMENT ON COLUMN run_reuse.num_rows IS 'Rows that the run uses.';
 COMMENT ON COLUMN run_reuse.num_shared IS 'Those that another run uses too.';

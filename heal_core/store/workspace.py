@@ -5,6 +5,7 @@ parts/TABLE/*.parquet  the durable truth, named by content
 store/writer.duckdb  the writer's own index over the parts
 checkpoints/ID/      trained stages, Hugging Face folders
 students/ARM/        links to an arm's stages
+summaries/RUN.json   how each run ended
 logs/  cache/        children's logs; task results that may be deleted at any time
 """
 
@@ -12,11 +13,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from heal_core.errors import StoreError, WorkspaceBusyError
+
+_PROBE_SECONDS = 0.05
+"""Longer than anyone holds the lock only to see whether it is free."""
 
 
 class Workspace:
@@ -29,8 +34,11 @@ class Workspace:
         self.database = self.root / "heal.duckdb"
         self.checkpoints = self.root / "checkpoints"
         self.students = self.root / "students"
+        self.summaries = self.root / "summaries"
         self.logs = self.root / "logs"
         self.cache = self.root / "cache"
+        self.progress = self.logs / "progress.json"
+        self.lock_file = self.writer_database.with_name("lock")
 
     def create(self) -> None:
         """Make the folders.
@@ -62,7 +70,7 @@ class Workspace:
             WorkspaceBusyError: If another process holds it.
             StoreError: If there is no folder for the lock, or it cannot be written.
         """
-        path = self.writer_database.with_name("lock")
+        path = self.lock_file
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except FileNotFoundError as error:
@@ -74,9 +82,9 @@ class Workspace:
             raise _no_lock(path, error) from error
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(descriptor)
             except BlockingIOError as error:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                holder = _read_holder(descriptor) or "unknown"
                 raise WorkspaceBusyError(
                     f"workspace {self.root} is in use by process {holder}. "
                     "Wait for it, stop it, or set another `workspace`."
@@ -89,6 +97,43 @@ class Workspace:
             yield
         finally:
             os.close(descriptor)
+
+    def holder(self) -> int | None:
+        """Return the process that holds the lock, 0 when it did not say which; None when it is free.
+
+        Touches nothing: a workspace that was never locked has no holder.
+        """
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _read_holder(descriptor)
+            return int(holder) if holder.isdecimal() else 0
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        return None
+
+
+def _take(descriptor: int) -> None:
+    """Take the lock; who looks at it at this moment (`holder`) is waited for.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_PROBE_SECONDS)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _read_holder(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode(errors="replace").strip()
 
 
 def _no_lock(path: Path, error: OSError) -> StoreError:

@@ -206,7 +206,9 @@ def test_a_model_without_a_chat_template_is_asked_plainly(heal: Any, tmp_path: P
 
 def test_status_names_the_run_and_its_state(finished_run: Any) -> None:
     done = finished_run.heal("status", "-w", finished_run.workspace, "--json")
-    (row,) = json.loads(done.stdout)
+    told = json.loads(done.stdout)
+    assert (told["running"], told["scheduled"]) == (None, [])
+    (row,) = told["runs"]
     assert (row["run_id"], row["state"]) == (finished_run.summary["run_id"], "completed")
     assert (row["problems"], row["rollouts"]) == (finished_run.summary["problems"], finished_run.summary["rollouts"])
     assert row["run_id"] in finished_run.heal("status", "-w", finished_run.workspace).stdout

@@ -60,7 +60,7 @@ def test_a_run_finds_nothing_to_do_after_its_store_was_compacted(heal: Any, work
 
 @pytest.mark.slow
 def test_garbage_is_removed_only_when_asked_for(heal: Any, workspace: Path) -> None:
-    run_id = json.loads(heal("status", "-w", workspace, "--json").stdout)[0]["run_id"]
+    run_id = json.loads(heal("status", "-w", workspace, "--json").stdout)["runs"][0]["run_id"]
     dry = heal("store", "gc", "-w", workspace, "--forget", run_id, "--dry-run")
     assert "nothing was removed (--dry-run)" in dry.stdout
     unasked = heal("store", "gc", "-w", workspace, "--forget", run_id)
@@ -68,7 +68,7 @@ def test_garbage_is_removed_only_when_asked_for(heal: Any, workspace: Path) -> N
     assert any(Workspace(workspace).checkpoints.iterdir())
     gone = heal("store", "gc", "-w", workspace, "--forget", run_id, "--yes")
     assert gone.returncode == 0, gone.stderr
-    assert json.loads(heal("status", "-w", workspace, "--json").stdout) == []
+    assert json.loads(heal("status", "-w", workspace, "--json").stdout)["runs"] == []
     assert "problems and recipes are always kept" in gone.stdout
     problems = heal("sql", "SELECT count(*) AS n FROM problems", "-w", workspace, "--format", "csv").stdout
     assert int(problems.split()[-1]) > 0

@@ -162,7 +162,8 @@ def table_row() -> Callable[..., Row]:
         },
         "runs": {
             "run_id": "run", "config": "{}", "problems_digest": "d", "seed": 0, "heal_version": "0",
-            "git_revision": None, "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+            "git_revision": None, "started_at": datetime(2026, 1, 1, tzinfo=UTC), "basis_id": None, "attempt": 0,
+            "start_checkpoint_id": None, "purpose": "distillation",
         },
         "run_events": {
             "event_id": "e0", "run_id": "run", "event": "started", "phase": None, "detail": "{}",
@@ -181,6 +182,13 @@ def table_row() -> Callable[..., Row]:
         },
         "quarantine": {
             "quarantine_id": "q0", "run_id": "run", "source": "s.jsonl", "line": 1, "reason": "no_answer", "raw": "{}",
+            "problem_id": None, "phase": None, "work": None, "quarantined_at": None,
+        },
+        "promotions": {
+            "promotion_id": "pr0", "run_id": "run", "checkpoint_id": "c0", "decision": "promoted",
+            "reason": "within_margin", "best_checkpoint_id": None, "num_problems": 9, "k": 2, "avg_at_k": 0.5,
+            "best_avg_at_k": 0.25, "difference": 0.25, "low": 0.1, "high": 0.4, "margin": -0.01, "becomes_best": True,
+            "decided_at": datetime(2026, 1, 3, tzinfo=UTC),
         },
     }  # fmt: skip
 

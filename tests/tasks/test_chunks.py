@@ -105,15 +105,17 @@ def test_verifying_skips_what_has_a_verdict(session: Session, row_ids: list[str]
 
 
 def test_profiling_skips_what_is_profiled_under_the_same_settings(session: Session, row_ids: list[str]) -> None:
+    rows = [{"trajectory_id": row_id, "problem_id": "p"} for row_id in row_ids]
+
     def profile(config: RunConfig) -> int:
-        return int(profile_chunk.fn(session, ProfileWork(config, 0, row_ids, session.store.epoch)))
+        return int(profile_chunk.fn(session, ProfileWork(config, 0, rows, session.store.epoch)))
 
     assert [profile(session.config), profile(session.config)] == [4, 0]
     steps = session.config.steps.model_copy(update={"min_step_tokens": 50})
     assert (
-        ProfileWork(session.config.model_copy(update={"steps": steps}), 0, row_ids, "e")
+        ProfileWork(session.config.model_copy(update={"steps": steps}), 0, rows, "e")
         .ids.keys()
-        .isdisjoint(ProfileWork(session.config, 0, row_ids, "e").ids)
+        .isdisjoint(ProfileWork(session.config, 0, rows, "e").ids)
     )
     assert num_rows(session, "profiles") == 4
 
@@ -146,9 +148,9 @@ def test_scoring_skips_what_is_scored_by_the_same_scorer(
 ) -> None:
     row = sample_repair(session, problems[0], row_ids[0])
     work = ScoreWork(0, [row], "a scorer", session.store.epoch)
-    assert score_chunk.fn(session, work) == 1
+    assert score_chunk.fn(session, work) == list(work.rows)
     session.close_engine()
-    assert score_chunk.fn(session, work) == 0
+    assert score_chunk.fn(session, work) == list(work.rows)
     assert session._engine is None
     (score,) = session.store.rows("SELECT * FROM scores")
     assert score["trajectory_id"] == row["trajectory_id"]

@@ -7,10 +7,11 @@ from prefect.states import Failed
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.errors import EngineStalledError, InputError, ModelError, TransientError
+from heal_core.failures import FailuresConfig
 from heal_core.plan import Slot
 from heal_core.records import Kind
 from heal_core.verify.config import VerifyConfig
-from tasks.policy import MAX_RETRIES, cached_task, decision_task
+from tasks.policy import cached_task, decision_task, retried
 from tasks.samples import SampleWork, VerifyWork
 
 MODEL, SAMPLING = EngineConfig(model_name_or_path="anywhere"), SamplingConfig()
@@ -42,8 +43,16 @@ def sample_key(
     ],
 )
 def test_only_what_may_pass_is_retried(error: Exception, retried: bool) -> None:
-    assert add_up.retries == MAX_RETRIES > 0
     assert add_up.retry_condition_fn(None, None, Failed(data=error)) is retried
+
+
+def test_a_run_says_how_often_and_with_which_pauses_a_task_is_tried() -> None:
+    task = retried(add_up, FailuresConfig(max_retries=4, retry_delay_seconds=50))
+    # 50 * 4^i: 50, 200, 800 and 3200, the last two bounded by 10 minutes
+    assert (task.retries, task.retry_delay_seconds) == (4, [50.0, 200.0, 600.0, 600.0])
+    assert task.retry_jitter_factor == 0.5
+    assert task.retry_condition_fn is add_up.retry_condition_fn
+    assert retried(add_up, FailuresConfig(max_retries=0)).retries == 0
 
 
 def test_a_cached_task_is_keyed_by_its_work_alone() -> None:

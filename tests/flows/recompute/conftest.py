@@ -53,7 +53,13 @@ from heal_core.verify.pool import GradeItem, VerifierPool
 from tests.flows.recompute.ledger import KINDS, Ledger, ScriptedEngine, Shelf
 from tests.flows.recompute.world import HELD_OUT_LEVELS, SETTINGS, TRAIN_LEVELS, draw, write_problems
 
-_KIND_OF_PHASE = {"equal_tokens": "rollouts", "evaluation": "answers", "pure": "scores", "training": "stages"}
+_KIND_OF_PHASE = {
+    "equal_tokens": "rollouts",
+    "evaluation": "answers",
+    "promotion": "answers",
+    "pure": "scores",
+    "training": "stages",
+}
 
 
 class Lab:
@@ -107,10 +113,9 @@ class Lab:
         self._shelves[to] = self._shelves[workspace].copy()
         return to
 
-    def run(self, workspace: Path, changes: Mapping[str, Any] | None = None) -> Run:
+    def run(self, workspace: Path, changes: Mapping[str, Any] | None = None, **options: Any) -> Run:
         """Return what a run came to, after noting what it left in the workspace."""
-        config = self.config(workspace, changes or {})
-        summary = self._call_in_flow(lambda: flows.heal.heal.fn(config), workspace / "cache")
+        summary = self.start(workspace, changes, **options)
         counted, made = self.ledger.session.made, Counter[str]()
         for name, num in counted.items():
             made[_KIND_OF_PHASE.get(name, name)] += num
@@ -120,7 +125,18 @@ class Lab:
         profile_ids = frozenset(self.ledger.profile_ids)
         return Run(workspace, summary["run_id"], summary, missing, self.ledger.calls, made, counted, profile_ids)
 
-    def train(self, spec: StageSpec) -> StageResult:
+    def start(
+        self,
+        workspace: Path,
+        changes: Mapping[str, Any] | None = None,
+        distil: Callable[..., dict[str, Any]] = flows.heal.distil,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Return the outcome of a run, of which nothing is noted; what it raises is raised."""
+        config = self.config(workspace, changes or {})
+        return dict(self._call_in_flow(lambda: distil(config, **options), workspace / "cache"))
+
+    def train(self, spec: StageSpec, on_progress: Any = None) -> StageResult:
         """Return the result of a stage, after writing its folder."""
         self.ledger.calls["stages"] += 1
         examples = pl.read_parquet(spec.examples_path).rows()

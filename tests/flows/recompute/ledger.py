@@ -28,7 +28,7 @@ from tests.flows.recompute.world import TOWER, Asked, complete, draw, is_finishe
 
 SAMPLED = ("rollouts", "hints", "repairs", "guided", "answers")
 KINDS = (*SAMPLED, "verdicts", "profiles", "scores", "stages")
-_KIND_OF_PHASE = {"equal_tokens": "rollouts", "evaluation": "answers"}
+_KIND_OF_PHASE = {"equal_tokens": "rollouts", "evaluation": "answers", "promotion": "answers"}
 
 
 class Shelf:
@@ -74,6 +74,7 @@ class Ledger:
         self.wanted: dict[str, dict[Any, float]] = {}
         self.calls: Counter[str] = Counter()
         self.profile_ids: set[str] = set()
+        self.fail: Callable[[str, str], None] = lambda kind, prompt: None
         self._meanings: dict[str, Any] = {}
         self._slots: dict[str, tuple[str, str, Asked]] = {}
         self._rows: dict[str, tuple[Asked, str]] = {}
@@ -142,6 +143,7 @@ class Ledger:
         """Return the scripted answer to a request, which is counted and must be what its slot was noted for."""
         kind, row_id, asked = self._slots[request.slot_id]
         assert (asked.prompt, asked.prefix_token_ids) == (request.prompt, request.prefix_token_ids)
+        self.fail(kind, request.prompt)
         self.calls[kind] += 1
         completion = complete(request, asked)
         self._rows[row_id] = asked, completion.text

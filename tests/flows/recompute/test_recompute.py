@@ -293,7 +293,11 @@ CASES = {
         exactly={"stages": 3, "evaluation": 2 * NUM_ANSWERS},
     ),
     "student's dtype": Case(
-        STUDENT, {"student.dtype": "bfloat16"}, exactly={"stages": 3, "evaluation": 2 * NUM_ANSWERS}
+        STUDENT,
+        {"student.dtype": "bfloat16"},
+        # the scripted trainer learns the same in any precision: the best student would answer as the new one does
+        base={"promotion.enabled": False},
+        exactly={"stages": 3, "evaluation": 2 * NUM_ANSWERS},
     ),
     "prompt of hints": Case(
         "the prompt of hints",
@@ -516,7 +520,7 @@ def test_n_up_and_down_again_is_the_first_run(
     assert base.ids()["rollouts"] < more.ids()["rollouts"]
     assert (again.run_id, counts(again.made), counts(again.calls)) == (base.run_id, {}, {})
     assert (texts_of(again), decisions_of(again)) == (texts_of(base), decisions_of(base))
-    without_time = base.summary.keys() - {"generated", "wall_seconds"}
+    without_time = base.summary.keys() - {"generated", "wall_seconds", "state", "title"}
     assert {key: again.summary[key] for key in without_time} == {key: base.summary[key] for key in without_time}
 
 

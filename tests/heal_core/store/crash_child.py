@@ -159,7 +159,8 @@ SCRIPTS: dict[str, Script] = {
 RECIPE = {"recipe_id": "r", "kind": "rollout", "model_name_or_path": "m", "settings": "{}"}
 RUN = {
     "run_id": "run", "config": "{}", "problems_digest": "d", "seed": 0, "heal_version": "0", "git_revision": None,
-    "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+    "started_at": datetime(2026, 1, 1, tzinfo=UTC), "basis_id": "run", "attempt": 0, "start_checkpoint_id": None,
+    "purpose": "distillation",
 }  # fmt: skip
 COMPLETED = {
     "event_id": "e", "run_id": "run", "event": "completed", "phase": None, "detail": None,

@@ -23,7 +23,8 @@ def row(number: int) -> dict[str, Any]:
     """Return a row that does not compress."""
     return {
         "quarantine_id": f"q{number}", "run_id": "run", "source": "s", "line": number, "reason": "r",
-        "raw": os.urandom(NUM_BYTES // 2).hex(),
+        "raw": os.urandom(NUM_BYTES // 2).hex(), "problem_id": None, "phase": None, "work": None,
+        "quarantined_at": None,
     }  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,3 +147,37 @@ def test_runs_are_told_with_their_state_the_newest_first(workspace: Workspace, t
     assert new["last_event"] == (began - timedelta(days=1, seconds=2)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     # the phase that was closed last, whatever happened since
     assert [row["last_phase"] for row in overview] == [None, "rollouts", "rollouts"]
+
+
+def test_a_run_is_told_with_why_it_ended(workspace: Workspace, table_row: TableRow) -> None:
+    events = {
+        "went through": [("failed", {"error": "X: y"}), ("started", {}), ("completed", {"quarantined": 2})],
+        "old": [("completed", {"seconds": 1.5})],  # from before quarantined was noted
+        "failed": [("started", {}), ("failed", {"error": "ValueError: two\nlines"})],
+        "stopped": [("started", {}), ("stopped", {"reason": "the time is over"})],
+        "goes on": [("failed", {"error": "X: y"}), ("started", {})],
+    }
+    with Store(workspace) as store:
+        for run_id, happened in events.items():
+            store.append("runs", [table_row("runs", run_id=run_id)])
+            for number, (event, detail) in enumerate(happened):
+                # failed and stopped say in which phase; it was not closed
+                row = table_row(
+                    "run_events", event_id=f"{run_id} {number}", run_id=run_id, event=event,
+                    phase="repairs" if event in ("failed", "stopped") else None, detail=json.dumps(detail),
+                )  # fmt: skip
+                store.append("run_events", [row])
+    with open_store(workspace.root) as connection:
+        overview = {row["run_id"]: row for row in run_overview(connection)}
+    assert {run_id: (row["state"], row["reason"]) for run_id, row in overview.items()} == {
+        "went through": ("completed", None),
+        "old": ("completed", None),
+        "failed": ("failed", "ValueError: two\nlines"),
+        "stopped": ("stopped", "the time is over"),
+        "goes on": ("unfinished", None),
+    }
+    assert {run_id: row["quarantined_problems"] for run_id, row in overview.items() if row["state"] == "completed"} == {
+        "went through": 2,
+        "old": None,
+    }
+    assert {row["last_phase"] for row in overview.values()} == {None}

@@ -43,8 +43,10 @@ class DrawnRun:
             "seed": number,
         }
         self.add("runs", run_id, config=json.dumps(config), problems_digest="d", seed=number, heal_version="0",
-                 git_revision=None, started_at=START + timedelta(days=number))  # fmt: skip
-        self.add("quarantine", f"{run_id}-q", source="s.jsonl", line=3, reason="no_answer", raw="{}")
+                 git_revision=None, started_at=START + timedelta(days=number), basis_id=run_id, attempt=0,
+                 start_checkpoint_id=None, purpose="distillation")  # fmt: skip
+        self.add("quarantine", f"{run_id}-q", source="s.jsonl", line=3, reason="no_answer", raw="{}", problem_id=None,
+                 phase=None, work=None, quarantined_at=None)  # fmt: skip
         for problem_id in problems:
             self._problem(problem_id)
         self._later_phases()

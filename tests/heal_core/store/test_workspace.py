@@ -1,6 +1,10 @@
+import fcntl
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -83,3 +87,63 @@ def test_a_second_process_is_refused_and_a_kill_frees_the_lock(workspace: Worksp
         holder.communicate()
     with workspace.lock():  # nothing has to be cleaned up
         pass
+
+
+def test_a_workspace_that_was_never_locked_has_no_holder_and_is_not_touched(tmp_path: Path) -> None:
+    assert Workspace(tmp_path / "nowhere").holder() is None
+    workspace = Workspace(tmp_path / "w")
+    workspace.create()
+    assert workspace.holder() is None
+    assert not workspace.lock_file.exists()
+
+
+def test_the_holder_is_known_while_the_lock_is_held(workspace: Workspace) -> None:
+    with workspace.lock():
+        assert workspace.holder() == os.getpid()
+    assert workspace.holder() is None  # though the file still names it
+    assert workspace.lock_file.read_text() == f"{os.getpid()}\n"
+
+
+def test_the_holder_is_another_process_until_that_is_killed(workspace: Workspace) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(workspace.root)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        assert workspace.holder() == holder.pid
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert workspace.holder() is None
+
+
+def test_a_holder_that_could_not_say_which_it_is_is_still_one(workspace: Workspace) -> None:
+    with workspace.lock():
+        os.truncate(workspace.lock_file, 0)  # as on a full disk
+        assert workspace.holder() == 0
+
+
+def test_two_that_look_at_the_lock_do_not_take_each_other_for_a_holder(workspace: Workspace) -> None:
+    with workspace.lock():
+        pass
+    with workspace.lock_file.open() as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        assert workspace.holder() is None
+
+
+def test_a_look_at_the_lock_does_not_make_a_run_fail(workspace: Workspace) -> None:
+    with workspace.lock():
+        pass
+    looking = threading.Event()
+
+    def look() -> None:
+        with workspace.lock_file.open() as looked_at:
+            fcntl.flock(looked_at, fcntl.LOCK_SH)
+            looking.set()
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert looking.wait(10)
+    with workspace.lock():
+        pass
+    thread.join()

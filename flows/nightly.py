@@ -1,0 +1,99 @@
+"""The flows that deployments schedule. Their parameters are JSON, so that a server, a file or a form can give them.
+
+What does not belong here: when they run (`deployments/prefect.yaml`), and what a run does (`heal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultStore
+from prefect.states import Completed
+
+from flows.heal import TASK_RUNNER, distil, evaluate_promoted
+from heal_core.config import RunConfig, load_config
+from heal_core.deadline import parse_deadline
+from heal_core.errors import ConfigError
+from heal_core.notify import Notification, send
+from heal_core.store.workspace import Workspace
+
+
+def _name() -> str:
+    """Return a flow run's name for people: what runs, on which config, of which day."""
+    started = runtime.flow_run.scheduled_start_time
+    config = Path(str(runtime.flow_run.parameters.get("config", ""))).stem
+    return f"{runtime.flow_run.flow_name} {config} {started:%Y-%m-%d %H:%M}"
+
+
+def _tell_of_crash(flow: Any, flow_run: Any, state: Any) -> None:
+    """Notify that the process of a run was lost: called by the worker, since the run itself no longer can."""
+    try:
+        config = load_config(flow_run.parameters["config"], flow_run.parameters.get("overrides") or [])
+    except (ConfigError, KeyError):
+        return  # without a config nobody is known who could be told
+    workspace = str(Workspace(config.workspace).root)
+    title = f"HEAL {flow_run.name} crashed: {state.message}. What is finished is stored; the next start goes on."
+    send(config.notify, Notification("crashed", None, workspace, title, {"flow_run": str(flow_run.id)}))
+
+
+@flow(name="nightly", flow_run_name=_name, task_runner=TASK_RUNNER, on_crashed=[_tell_of_crash])
+def nightly(
+    config: str, overrides: list[str] | None = None, until: str | None = None, retry: bool = False
+) -> State[dict[str, Any]]:
+    """Return the outcome of a night: problems that are new are taken in, what exists is reused.
+
+    Args:
+        config: Path of the YAML file.
+        overrides: Settings that replace those of the file, as `a.b=c`.
+        until: When to stop cleanly, as `07:00` or an ISO date and time; the next night goes on from there.
+        retry: Try the problems again that the last attempt of this very run has in quarantine.
+    """
+    settings = load_config(config, overrides or [])
+    deadline = parse_deadline(until) if until else None
+    with _results_in(settings):
+        return _as_state(distil(settings, deadline, retry))
+
+
+@flow(name="evaluate-latest", flow_run_name=_name, task_runner=TASK_RUNNER, on_crashed=[_tell_of_crash])
+def evaluate_latest(config: str, overrides: list[str] | None = None, until: str | None = None) -> State[dict[str, Any]]:
+    """Return the scores of the promoted student, the untrained student and the teacher on today's held-out problems.
+
+    Args:
+        config: Path of the YAML file.
+        overrides: Settings that replace those of the file, as `a.b=c`.
+        until: When to stop cleanly.
+    """
+    settings = load_config(config, overrides or [])
+    deadline = parse_deadline(until) if until else None
+    with _results_in(settings):
+        return _as_state(evaluate_promoted(settings, deadline))
+
+
+@contextmanager
+def _results_in(config: RunConfig) -> Iterator[None]:
+    """Keep the tasks' results in the workspace: a worker's own storage is shared by all that it runs."""
+    context = FlowRunContext.get()
+    assert context is not None, "called outside of a flow"
+    workspace = Workspace(config.workspace)
+    workspace.create()
+    store = ResultStore(result_storage=LocalFileSystem(basepath=str(workspace.cache)))
+    with context.model_copy(update={"result_store": store}):
+        yield
+
+
+def _as_state(outcome: dict[str, Any]) -> State[dict[str, Any]]:
+    """Return the outcome as a Prefect state whose name says more than "Completed"."""
+    names = {"nothing_new": "Nothing new", "stopped": "Stopped"}
+    num_failed = outcome.get("quarantined", {}).get("problems", 0)
+    done = f"Completed, {num_failed} quarantined" if num_failed else "Completed"
+    state: State[dict[str, Any]] = Completed(
+        name=names.get(outcome["state"], done), message=outcome["title"], data=outcome
+    )
+    return state

@@ -1,0 +1,94 @@
+"""Telling how a run ended: a summary on disk, artifacts, a notification, and one line for people.
+
+What does not belong here: how a run goes (`heal`), and what a terminal shows (`cli.summary`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heal_core.config import RunConfig
+from heal_core.logs import log_to
+from heal_core.notify import Notification, send
+from heal_core.store import durable
+from heal_core.store.reads import read_promotion
+from heal_core.store.workspace import Workspace
+from tasks.artifacts import publish_funnel, publish_link, publish_promotion
+from tasks.session import Session
+
+_TOLD = ("state", "reason", "quarantined", "generated", "evaluation", "promotion")
+
+
+@dataclass
+class Announcement:
+    """What is known so far of the run that will be told about."""
+
+    run_id: str | None = None
+
+
+@contextmanager
+def announced(config: RunConfig) -> Iterator[Announcement]:
+    """Log to the workspace, and notify when what is within fails; the error goes on."""
+    workspace = Workspace(config.workspace)
+    workspace.create()
+    announcement = Announcement()
+    with log_to(workspace.logs / "heal.jsonl"):
+        try:
+            yield announcement
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            title = f"HEAL run {announcement.run_id or 'in ' + config.workspace} failed: {_in_one_line(words)}"
+            detail = {"error": words}
+            send(config.notify, Notification("failed", announcement.run_id, str(workspace.root), title, detail))
+            raise
+
+
+def publish_outcome(session: Session, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Return the outcome with a `title` for people, after writing and telling it."""
+    run_id = session.run_id
+    outcome = {**outcome, "title": describe(outcome)}
+    if outcome["state"] != "stopped":
+        path = session.workspace.summaries / f"{run_id}.json"
+        path.parent.mkdir(exist_ok=True)
+        for target in (path, session.workspace.root / "summary.json"):
+            write_summary(target, outcome)
+        publish_funnel(run_id, outcome["funnel"])
+        publish_link(run_id, path)
+        if promotion := read_promotion(session.store, run_id):
+            publish_promotion(run_id, promotion)
+    told: dict[str, Any] = {key: outcome[key] for key in _TOLD if key in outcome}
+    workspace = str(session.workspace.root)
+    send(session.config.notify, Notification(outcome["state"], run_id, workspace, outcome["title"], told))
+    return outcome
+
+
+def describe(outcome: dict[str, Any]) -> str:
+    """Return how a run ended in one line."""
+    words = f"HEAL run {outcome['run_id']}: "
+    if outcome["state"] == "stopped":
+        return words + f"{outcome['reason']}; the next start goes on from there"
+    quarantined = outcome["quarantined"]["problems"]
+    words += "nothing new" if outcome["state"] == "nothing_new" else "completed"
+    words += f", {quarantined} quarantined" if quarantined else ""
+    student = outcome["evaluation"].get("heal") or outcome["evaluation"].get("latest")
+    if student:
+        words += f"; avg@{student['k']} {100 * student['avg_at_k']:.1f} % on {student['problems']} held-out problems"
+    promotion = outcome.get("promotion")
+    return words + (f"; {promotion['decision']}" if promotion else "")
+
+
+def _in_one_line(words: str) -> str:
+    """Return the first line, and the last where that introduces the end of a log."""
+    first, *others = words.strip().splitlines()
+    return f"{first} {others[-1].strip()}" if others and first.endswith(":") else first
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write the summary so that a reader never sees half of it."""
+    text = json.dumps(summary, indent=2, default=str) + "\n"
+    durable.write_atomically(path, lambda temporary: temporary.write_text(text))

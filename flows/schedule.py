@@ -2,7 +2,7 @@
 
 It is asked over its public REST API, without importing Prefect, which takes seconds; httpx
 is imported when it is asked. A server that cannot be asked is a value, too. What does not belong here: what to make of
-it (`flows.cli.doctor`), and starting a server for one run (`flows.server`).
+it (`flows.cli.nights`), and starting a server for one run (`flows.server`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,6 @@ class Worker:
     name: str
     is_online: bool
     heartbeat_age_seconds: float | None
-    heartbeat_interval_seconds: float
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,6 @@ class ServerState:
         url: The address of its API, without a password.
         error: Why it could not be asked.
         version: Of Prefect there; None where it does not say.
-        client_version: Of Prefect here.
         pool: The work pool `heal`, None where there is none.
         deployments: Those of the flows in `FLOWS`.
     """
@@ -108,7 +105,6 @@ class ServerState:
     url: str
     error: str | None = None
     version: str | None = None
-    client_version: str | None = None
     pool: WorkPool | None = None
     deployments: tuple[Deployment, ...] = ()
 
@@ -123,29 +119,17 @@ def server_state(url: str) -> ServerState:
     import httpx
 
     shown = _without_password(url)
-    client_version = _client_version()
     timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
     try:
         is_here = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")  # where a proxy cannot reach
         base = url.rstrip("/") + "/"
         with httpx.Client(base_url=base, headers=_headers(), timeout=timeout, trust_env=not is_here) as client:
-            if _ask(client, "health") is not True:
-                return ServerState(shown, "it answers, but does not say that it is healthy")
-            return ServerState(
-                url=shown,
-                version=_version(client),
-                client_version=client_version,
-                pool=_pool(client),
-                deployments=_deployments(client),
-            )
+            return ServerState(shown, None, _version(client), _pool(client), _deployments(client))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return ServerState(shown, _reason(error), client_version=client_version)
+        return ServerState(shown, _reason(error))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return ServerState(
-            shown,
-            f"what answers there is no Prefect API that HEAL knows ({type(error).__name__}: {error})",
-            client_version=client_version,
-        )
+        what = f"{type(error).__name__}: {error}"
+        return ServerState(shown, f"what answers there is no Prefect API that HEAL knows ({what})")
 
 
 def _version(client: httpx.Client) -> str | None:
@@ -165,12 +149,7 @@ def _pool(client: httpx.Client) -> WorkPool | None:
 def _worker(answer: Mapping[str, Any]) -> Worker:
     heard = answer["last_heartbeat_time"]
     age_seconds = None if heard is None else (datetime.now(UTC) - datetime.fromisoformat(heard)).total_seconds()
-    return Worker(
-        name=answer["name"],
-        is_online=answer["status"] == "ONLINE",
-        heartbeat_age_seconds=age_seconds,
-        heartbeat_interval_seconds=answer["heartbeat_interval_seconds"] or 30,
-    )
+    return Worker(answer["name"], answer["status"] == "ONLINE", age_seconds)
 
 
 def _deployments(client: httpx.Client) -> tuple[Deployment, ...]:
@@ -200,8 +179,7 @@ def _deployment(client: httpx.Client, answer: Mapping[str, Any], flow_name: str)
 
 def _schedule(answer: Mapping[str, Any]) -> Schedule:
     rule = answer["schedule"]
-    interval = f"every {rule['interval']:g} s" if "interval" in rule else None
-    when = rule.get("cron") or rule.get("rrule") or interval or "a rule of another kind"
+    when = rule.get("cron") or rule.get("rrule") or f"every {rule['interval']:g} s"
     return Schedule(answer["id"], when, rule.get("timezone"), bool(answer["active"]))
 
 
@@ -219,10 +197,8 @@ def _flow_runs(client: httpx.Client, deployment_id: str, which: Mapping[str, Any
     )
 
 
-def _ask(client: httpx.Client, path: str, query: Mapping[str, Any] | None = None) -> Any:
-    """Return the answer to a GET, or to a POST where there is a query."""
-    answer = client.get(path) if query is None else client.post(path, json=query)
-    return answer.raise_for_status().json()
+def _ask(client: httpx.Client, path: str, query: Mapping[str, Any]) -> Any:
+    return client.post(path, json=query).raise_for_status().json()
 
 
 def _reason(error: Exception) -> str:
@@ -260,13 +236,6 @@ def _headers() -> dict[str, str]:
     if secret := settings.get("PREFECT_API_AUTH_STRING"):
         return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
     return {}
-
-
-def _client_version() -> str | None:
-    try:
-        return metadata.version("prefect")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _without_password(url: str) -> str:

@@ -69,14 +69,9 @@ def resolve_folder(config: EngineConfig) -> Path:
     Raises:
         ModelError: If there is no such folder, and no such model on the hub or no hub.
     """
-    folder = Path(config.model_name_or_path).expanduser()
-    if folder.is_dir():
+    folder = _named_folder(config)
+    if folder is not None:
         return folder
-    if folder.exists() or config.model_name_or_path.startswith(("/", ".", "~")) or folder.parts[2:]:
-        raise ModelError(
-            f"model {config.model_name_or_path}: no such folder. Expected a Hugging Face model folder "
-            "(config.json, *.safetensors, tokenizer files) or a hub id like owner/name."
-        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -93,6 +88,45 @@ def resolve_folder(config: EngineConfig) -> Path:
             f"model {config.model_name_or_path}: neither a local folder nor to be had from the hub "
             f"({type(error).__name__}). Check the name and the network, or give a local path."
         ) from error
+
+
+def find_folder(config: EngineConfig) -> Path | None:
+    """Return a model's folder on this disk, None for a hub id that has not been fetched; no network is asked.
+
+    Raises:
+        ModelError: If it is a path without a folder, or no name of a model.
+    """
+    folder = _named_folder(config)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(config.model_name_or_path, revision=config.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    except HFValidationError as error:
+        raise ModelError(
+            f"model {config.model_name_or_path}: neither a local folder nor a name that a model of the hub can have"
+        ) from error
+
+
+def _named_folder(config: EngineConfig) -> Path | None:
+    """Return the folder that a model's name is the path of, None where it is a hub id.
+
+    Raises:
+        ModelError: If it is a path, and there is no such folder.
+    """
+    folder = Path(config.model_name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or config.model_name_or_path.startswith(("/", ".", "~")) or folder.parts[2:]:
+        raise ModelError(
+            f"model {config.model_name_or_path}: no such folder. Expected a Hugging Face model folder "
+            "(config.json, *.safetensors, tokenizer files) or a hub id like owner/name."
+        )
+    return None
 
 
 def check_context(config: EngineConfig, max_tokens: int, key: str) -> None:

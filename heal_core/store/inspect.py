@@ -36,6 +36,12 @@ def open_store(workspace: Path) -> Iterator[Connection]:
         connection.close()
 
 
+def schema_name(store: Connection) -> str:
+    """Return the last migration that a store has; one of another schema may lack what other functions here read."""
+    (name,) = store.execute("SELECT max(name) FROM migrations").fetchall()[0]
+    return str(name)
+
+
 def run_overview(store: Connection) -> list[dict[str, Any]]:
     """Return one row per run, the one that was first started last coming first.
 

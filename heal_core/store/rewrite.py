@@ -30,6 +30,7 @@ from heal_core.store.parts import (
     write_part,
 )
 from heal_core.store.store import Store
+from heal_core.store.students import link_newest
 from heal_core.store.workspace import Workspace
 
 logger = logging.getLogger("heal")
@@ -64,7 +65,8 @@ def rebuild(workspace: Workspace, set_damaged_aside: bool = False) -> list[Part]
     with workspace.lock():
         damaged = _set_aside(workspace) if set_damaged_aside else []
         _replace_database(workspace, list_parts(workspace.parts), [])
-        Store(workspace).close()
+        with Store(workspace) as store:
+            link_newest(store)
     return damaged
 
 

@@ -24,6 +24,17 @@ def link_stages(store: Store, run_id: str) -> None:
         _link(store.workspace.students / row["arm"] / f"stage-{row['stage']}", store.workspace.root / row["folder"])
 
 
+def link_newest(store: Store) -> None:
+    """Make all links anew: to the stages of the last run that trained any, and to the latest promoted student."""
+    runs = store.rows(
+        "SELECT run_id FROM runs WHERE run_id IN (SELECT run_id FROM run_rows WHERE phase = 'training') "
+        "ORDER BY rowid DESC LIMIT 1"
+    )
+    for run in runs:
+        link_stages(store, run["run_id"])
+    link_latest(store)
+
+
 def link_latest(store: Store) -> None:
     """Let `students/latest` lead to the student that was promoted last."""
     promoted = read_promoted(store)

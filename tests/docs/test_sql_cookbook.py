@@ -44,6 +44,7 @@ WITHOUT_ROWS = {
 }
 """Blocks (question, number) whose answer must be empty."""
 MAYBE_WITHOUT_ROWS = {
+    "Which problems failed, at what, and why?",
     "Which training problems are still never solved?",
     "Which held-out problems does only HEAL's student solve?",
     "Which reference answers look wrong?",
@@ -204,6 +205,7 @@ def add_second_run(store: Store) -> None:
 def add_faults(store: Store) -> None:
     """Store what a good demo lacks: a refused row, and a verdict that differs."""
     refused = {"quarantine_id": "q", "run_id": "second", "source": "problems.jsonl", "line": 7, "reason": "no_answer"}
+    refused |= dict.fromkeys(("problem_id", "phase", "work", "quarantined_at"))
     store.append("quarantine", [refused | {"raw": '{"question": "1 + 1?"}'}])
     (verdict,) = store.rows("SELECT * FROM verdicts WHERE label = 'correct' ORDER BY verdict_id LIMIT 1")
     changes = {"verdict_id": "newer", "verifier_version": "99", "label": "wrong", "reason": "different"}

@@ -292,6 +292,14 @@ CASES = {
         another_model("student"),
         exactly={"stages": 3, "evaluation": 2 * NUM_ANSWERS},
     ),
+    "start from the promoted student": Case(
+        "`student_start` to `latest`",
+        {"student_start": "latest"},
+        base={"promotion.margin_points": -100.0},
+        exactly={"stages": 3, "evaluation": NUM_ANSWERS},
+    ),
+    "margin of a promotion": Case("`promotion.*`", {"promotion.margin_points": 5.0}),
+    "no promotion": Case("`promotion.*`", {"promotion.enabled": False}),
     "student's dtype": Case(
         STUDENT,
         {"student.dtype": "bfloat16"},

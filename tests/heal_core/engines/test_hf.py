@@ -165,6 +165,17 @@ def test_the_worker_shows_signs_of_life_between_results() -> None:
     assert worker.wait(30) == 0  # the parent hung up
 
 
+def test_a_call_that_takes_too_long_is_ended_and_the_next_starts_a_fresh_child() -> None:
+    with HfEngine(config(call_seconds=0.3, batch_size=256)) as engine:
+        _ = engine.description
+        process_id = child_id(engine)
+        with pytest.raises(EngineStalledError, match=r"was not done with generate after 0\.3 s"):
+            list(engine.generate(requests(num_samples=64, max_tokens=200), SAMPLING))
+        assert not is_running(process_id)
+        assert engine.count_prompt_tokens(["a"]) == [engine.count_prompt_tokens(["a"])[0]]
+        assert child_id(engine) != process_id
+
+
 def test_the_child_dies_with_its_parent() -> None:
     code = (
         "import time; from heal_core.engines.hf import HfEngine; from heal_core.engines.base import EngineConfig;"

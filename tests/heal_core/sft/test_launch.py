@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
 from heal_core.children import start_child
-from heal_core.errors import TrainingError
+from heal_core.errors import TimeIsUpError, TrainingError, TrainingStalledError
 from heal_core.sft import folders
 from heal_core.sft.config import SftConfig
 from heal_core.sft.launch import StageProgress, child_command, read_progress, run_stage
@@ -152,6 +153,42 @@ def test_a_killed_stage_resumes_before_its_torn_checkpoint_to_the_same_weights(
     assert expected.keys() == found.keys()
     for name, weights in expected.items():
         np.testing.assert_array_equal(found[name], weights)
+
+
+@pytest.mark.slow
+def test_a_stage_stops_at_its_time_with_a_checkpoint_and_goes_on_to_the_same_weights(
+    trained: Trained, tmp_path: Path
+) -> None:
+    # the time is over from the start: one step is taken, so that every start gets further
+    past = datetime(2026, 1, 1, tzinfo=UTC)
+    spec = trained[0].model_copy(update={"output_dir": tmp_path / "checkpoint", "stop_at": past})
+    for step in (1, 2):
+        with pytest.raises(TimeIsUpError, match=f"stage I of arm heal stopped after step {step} of {NUM_STEPS}"):
+            run_stage(spec)
+        checkpoint = folders.last_complete_checkpoint(folders.checkpoints_dir(spec.output_dir))
+        assert checkpoint is not None and folders.checkpoint_step(checkpoint) == step
+    assert not spec.output_dir.exists()
+    result = run_stage(spec.model_copy(update={"stop_at": datetime.now(UTC) + timedelta(hours=1)}))
+    assert result.resumed_from_step == 2
+    assert result.steps == trained[1].steps
+    expected = load_file(trained[0].output_dir / "model.safetensors")
+    for name, weights in load_file(spec.output_dir / "model.safetensors").items():
+        np.testing.assert_array_equal(weights, expected[name])
+
+
+@pytest.mark.slow
+def test_a_child_that_hangs_is_killed_and_the_stage_may_be_tried_again(
+    make_spec: Callable[..., StageSpec], tmp_path: Path
+) -> None:
+    spec = make_spec(ROWS, config=CONFIG.model_copy(update={"stall_seconds": 1.0}))
+    hanging = tmp_path / "hang"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    config = spec.config.model_copy(update={"launcher": (str(hanging),)})
+    started = time.monotonic()
+    with pytest.raises(TrainingStalledError, match="took no step for 1 s"):
+        run_stage(spec.model_copy(update={"config": config}))
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.slow

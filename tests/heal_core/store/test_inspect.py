@@ -9,7 +9,8 @@ import pytest
 from heal_core.errors import InputError, StoreError
 from heal_core.plan import Slot
 from heal_core.records import Kind
-from heal_core.store.inspect import find_trajectory, open_store, run_overview
+from heal_core.store.database import newest_schema
+from heal_core.store.inspect import find_trajectory, open_store, run_overview, schema_name
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
 
@@ -42,6 +43,12 @@ def repaired(workspace: Workspace, table_row: TableRow, make_slot: MakeSlot, mak
 def test_a_workspace_without_a_store_is_told_with_the_remedy(workspace: Workspace) -> None:
     with pytest.raises(StoreError, match=r"heal.duckdb. Run `heal run"), open_store(workspace.root):
         pass
+
+
+def test_a_store_tells_its_schema(workspace: Workspace) -> None:
+    Store(workspace).close()
+    with open_store(workspace.root) as store:
+        assert schema_name(store) == newest_schema()
 
 
 def test_a_rollout_comes_with_the_repairs_that_go_on_from_it(workspace: Workspace, repaired: dict[str, str]) -> None:

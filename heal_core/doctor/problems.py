@@ -1,0 +1,52 @@
+"""The problem files of a run, and the verifier that grades their answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from heal_core.doctor.environment import installed_version
+from heal_core.doctor.finding import Finding
+from heal_core.errors import HealError, InputError
+from heal_core.problems import ProblemsConfig, load_problems
+from heal_core.records import VerdictLabel
+from heal_core.split import HELD_OUT, TRAIN
+from heal_core.verify.config import VerifyConfig
+from heal_core.verify.pool import GradeItem, VerifierPool
+
+
+def check_problems(config: ProblemsConfig) -> Finding:
+    """Read the problem files as a run would."""
+    try:
+        loaded = load_problems(config)
+    except InputError as error:
+        remedy = (
+            "set problems.path (problems.evaluation_path) to a file with a problem and its answer per line, as JSON"
+        )
+        return Finding("problems", "fail", str(error), remedy)
+    num = {split: sum(problem.split == split for problem in loaded.problems) for split in (TRAIN, HELD_OUT)}
+    found = f"{len(loaded.problems)} in all ({num[TRAIN]} train, {num[HELD_OUT]} held out)"
+    if not all(num.values()):
+        remedy = "give more problems, another problems.held_out_fraction, or a problems.evaluation_path"
+        return Finding("problems", "fail", f"{found}: both are needed", remedy)
+    if loaded.quarantined:
+        first = loaded.quarantined[0]
+        found += f"; {len(loaded.quarantined)} rows go to quarantine, the first for {first.reason}"
+        remedy = f"`sed -n {first.line}p {first.source}` shows that row; correct it, or go on without"
+        return Finding("problems", "warn", found, remedy)
+    return Finding("problems", "ok", f"{found}, no row in quarantine")
+
+
+def check_verifier(config: VerifyConfig) -> Finding:
+    """Grade one trivial answer in a real worker process."""
+    started = time.monotonic()
+    version = installed_version("math-verify")
+    remedy = f"`{sys.executable} -m pip install --force-reinstall --no-deps math-verify=={version}`"
+    try:
+        with VerifierPool(config) as pool:
+            ((_, verdict),) = pool.grade_all([GradeItem("doctor", r"It is \boxed{42}.", "42", "math")])
+    except HealError as error:
+        return Finding("verifier", "fail", str(error), f"set verify.max_memory_gib higher; if that is not it, {remedy}")
+    if verdict.label == VerdictLabel.CORRECT:
+        return Finding("verifier", "ok", f"has graded an answer; {time.monotonic() - started:.1f} s with its start")
+    return Finding("verifier", "fail", f"calls 42 for 42 {verdict.label} ({verdict.reason})", remedy)

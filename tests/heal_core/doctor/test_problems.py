@@ -1,0 +1,67 @@
+"""Problem files as a run would read them, and a verifier's real worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heal_core.doctor.problems import check_problems, check_verifier
+from heal_core.problems import ProblemsConfig
+from heal_core.verify.config import VerifyConfig
+
+LAB = Path(__file__).parents[3] / "deployments/lab"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., ProblemsConfig]:
+    """Return a function that writes lines to a problem file and returns its settings."""
+
+    def problem_file(*lines: str, **settings: Any) -> ProblemsConfig:
+        path = tmp_path / "problems.jsonl"
+        path.write_text("\n".join(lines))
+        return ProblemsConfig(path=str(path), **settings)
+
+    return problem_file
+
+
+def row(problem: str, answer: str) -> str:
+    return json.dumps({"problem": problem, "answer": answer})
+
+
+def test_problems_on_both_sides_are_needed(write: Callable[..., ProblemsConfig]) -> None:
+    four = [row(f"{n} + {n}?", str(2 * n)) for n in range(1, 5)]
+    both = check_problems(write(*four, held_out_fraction=0.5))
+    assert both.state == "ok"
+    assert both.found.startswith("4 in all (3 train, 1 held out)")
+    one_sided = check_problems(write(*four[:2], held_out_fraction=0.01))
+    assert one_sided.state == "fail"
+    assert "2 in all (2 train, 0 held out)" in one_sided.found
+
+
+def test_a_file_that_cannot_be_used_is_told(write: Callable[..., ProblemsConfig], tmp_path: Path) -> None:
+    useless = check_problems(write(row("1 + 1?", "")))
+    assert (useless.state, "no_answer" in useless.found) == ("fail", True)
+    missing = check_problems(ProblemsConfig(path=str(tmp_path / "none.jsonl")))
+    assert (missing.state, "No such file" in missing.found) == ("fail", True)
+
+
+def test_rows_in_quarantine_are_counted_and_the_first_is_shown(write: Callable[..., ProblemsConfig]) -> None:
+    lines = (LAB / "problems.jsonl").read_text().splitlines()[:30]
+    config = write(lines[0], "{broken", '{"problem": "x"}', *lines[1:], held_out_fraction=0.5, duplicate_jaccard=0.95)
+    finding = check_problems(config)
+    assert finding.state == "warn"
+    assert "30 in all" in finding.found
+    assert "2 rows go to quarantine, the first for invalid_json" in finding.found
+    assert f"sed -n 2p {config.path}" in finding.remedy
+
+
+@pytest.mark.slow
+def test_the_verifier_grades_or_says_why_not() -> None:
+    assert check_verifier(VerifyConfig()).state == "ok"
+    hasty = check_verifier(VerifyConfig(timeout_seconds=1e-9))
+    assert hasty.state == "fail"
+    assert "timeout" in hasty.found

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows.heal import evaluate_promoted
 from heal_core.deadline import Deadline
@@ -19,6 +21,7 @@ from heal_core.errors import EngineStalledError, InputError, RequestError, Store
 from heal_core.promotion import PromotionConfig, decide_promotion
 from heal_core.store.check import check_store
 from heal_core.store.workspace import Workspace
+from tasks.slots import LIMIT_NAME
 from tests.flows.recompute.world import HELD_OUT_LEVELS, TRAIN_LEVELS, write_problems
 
 pytestmark = pytest.mark.slow
@@ -259,6 +262,22 @@ def test_a_run_ends_at_its_time_and_the_next_start_goes_on(
     events = [event for (event,) in run.rows("SELECT event FROM run_events ORDER BY rowid") if event != "phase"]
     assert events == ["started", "stopped", "started", "completed"]
     assert everything(run) == everything(undisturbed)
+
+
+def test_a_run_takes_a_slot_of_the_server_for_its_models_and_gives_it_back(lab: Any, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    limit = GlobalConcurrencyLimitCreate(name=LIMIT_NAME, limit=1)
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(limit)
+        try:
+            client.increment_concurrency_slots(names=[LIMIT_NAME], slots=1, mode="concurrency").raise_for_status()
+            outcome = lab.start(workspace, AT_ONCE, until=Deadline(datetime.now(UTC) + timedelta(seconds=2)))
+            assert (outcome["state"], "no slot of the limit heal-models" in outcome["reason"]) == ("stopped", True)
+            client.release_concurrency_slots(names=[LIMIT_NAME], slots=1, occupancy_seconds=1.0).raise_for_status()
+            assert lab.start(workspace, AT_ONCE)["state"] == "completed"
+            assert client.read_global_concurrency_limit_by_name(LIMIT_NAME).active_slots == 0
+        finally:
+            client.delete_global_concurrency_limit_by_name(LIMIT_NAME)
 
 
 # ---- what is promoted

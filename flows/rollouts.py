@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from tasks.samples import SampleWork, VerifyWork, sample_chunk, verify_chunk
 from tasks.session import Session, logger
 from tasks.shards import run_shard
 
-Row = TypeVar("Row", bound=dict[str, Any])
+Item = TypeVar("Item")
 
 
 def sample_rollouts(session: Session) -> None:
@@ -38,12 +38,12 @@ def profile_and_band(session: Session) -> None:
     rows = read_run_trajectories(session.store, session.run_id, "rollouts").to_dicts()
     rows = [row for row in rows if row["problem_id"] not in session.quarantine]
     session.progress.begin(session.run_id, session.phase_name, PROFILES, "rollouts", len(rows))
-    for chunk_index, chunk in by_chunk(rows):
+    for chunks, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
         for num_new in run_shard(
-            session, profile_chunk, ProfileWork(session.config, chunk_index, chunk, session.store.epoch)
+            session, profile_chunk, ProfileWork(session.config, chunks, shard, session.store.epoch)
         ):
             session.progress.advance(0, num_new)
-        session.progress.advance(len(chunk))
+        session.progress.advance(len(shard))
     session.finish_work()
     counts = assign_bands(session)
     logger.info("bands (train): %s", ", ".join(f"{band} {num}" for band, num in counts.items()))
@@ -80,7 +80,7 @@ def sample_and_verify(
     verify: bool = True,
     turn: str = "",
 ) -> dict[str, tuple[str, bool]]:
-    """Return, by slot, the row used and whether it is cut; grading overlaps with sampling the next chunk.
+    """Return, by slot, the row used and whether it is cut; grading overlaps with sampling the next shard.
 
     Problems in quarantine have no rows; `turn` tells apart several such works of a phase.
     """
@@ -92,8 +92,8 @@ def sample_and_verify(
     session.enter_work(work)
     slots = [(chunk, slot) for chunk, slot in slots if slot.problem_id not in session.quarantine]
     session.progress.begin(session.run_id, session.phase_name, work, "samples", len(slots))
-    for chunk_index, group in groupby(sorted(slots, key=lambda item: item[0]), key=lambda item: item[0]):
-        shard = SampleWork(phase, chunk_index, [slot for _, slot in group], model, sampling, epoch, turn)
+    for chunks, group in into_shards(session, slots, lambda item: item[0]):
+        shard = SampleWork(phase, chunks, [slot for _, slot in group], model, sampling, epoch, turn)
         rows: dict[str, tuple[str, bool]] = {}
         for sampled in run_shard(session, sample_chunk, shard):
             rows |= {slot_id: (row_id, cut) for slot_id, (row_id, cut) in sampled.items()}
@@ -103,15 +103,33 @@ def sample_and_verify(
         if verify:
             ids = [row_id for row_id, _ in rows.values()]
             grade = retried(verify_chunk, session.config.failures)
-            verdicts.append(grade.submit(session, VerifyWork(work, chunk_index, ids, session.config.verify, epoch)))
+            verdicts.append(grade.submit(session, VerifyWork(work, chunks, ids, session.config.verify, epoch)))
     for future in verdicts:
         future.result()
     session.finish_work()
     return used
 
 
-def by_chunk(rows: Iterable[Row]) -> Iterator[tuple[int, list[Row]]]:
-    """Yield the rows of each chunk of problems, by the rows' `chunk_index`."""
-    ordered = sorted(rows, key=lambda row: row["chunk_index"])
-    for chunk_index, chunk in groupby(ordered, key=lambda row: row["chunk_index"]):
-        yield chunk_index, list(chunk)
+def into_shards(
+    session: Session, items: Iterable[Item], chunk_of: Callable[[Item], int]
+) -> Iterator[tuple[str, list[Item]]]:
+    """Yield items by whole chunks of problems, with the chunks' name: as many chunks together as make one shard.
+
+    A shard has at least as many items as a chunk has rollouts, so that work with few items per
+    problem makes few tasks, and full batches.
+    """
+    min_items = session.config.chunk_problems * session.config.rollouts.num_generations
+    shard: list[Item] = []
+    first = last = 0
+    for chunk_index, chunk in groupby(sorted(items, key=chunk_of), key=chunk_of):
+        first, last = (chunk_index if not shard else first), chunk_index
+        shard += chunk
+        if len(shard) >= min_items:
+            yield _name(first, last), shard
+            shard = []
+    if shard:
+        yield _name(first, last), shard
+
+
+def _name(first: int, last: int) -> str:
+    return f"chunk {first}" if first == last else f"chunks {first} to {last}"

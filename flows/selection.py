@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from flows.rollouts import by_chunk
+from flows.rollouts import into_shards
 from heal_core.keys import STAGE_VERSIONS
 from heal_core.prompts import ANSWER_CUE
 from heal_core.store.reads import read_kept, read_run_trajectories
@@ -44,11 +44,11 @@ def score_pure(session: Session) -> None:
     rows = [row for row in repairs if row["trajectory_id"] in passed and row["problem_id"] not in session.quarantine]
     session.progress.begin(session.run_id, session.phase_name, PURE, "repairs", len(rows))
     used: dict[str, bool] = {}
-    for chunk_index, chunk in by_chunk(rows):
-        work = ScoreWork(chunk_index, chunk, recipe_id, session.store.epoch)
+    for chunks, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
+        work = ScoreWork(chunks, shard, recipe_id, session.store.epoch)
         for score_ids in run_shard(session, score_chunk, work):
             used |= dict.fromkeys(score_ids, False)
-        session.progress.advance(len(chunk))
+        session.progress.advance(len(shard))
     session.finish_work()
     session.close_phase("pure", "", "score", used)
     logger.info("PURE: %s", _words(filter_pure(session)))

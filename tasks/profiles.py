@@ -27,18 +27,17 @@ class ProfileWork:
 
     work = WORK
 
-    def __init__(self, config: RunConfig, chunk_index: int, rows: Sequence[Mapping[str, Any]], epoch: str) -> None:
+    def __init__(self, config: RunConfig, chunks: str, rows: Sequence[Mapping[str, Any]], epoch: str) -> None:
         self.ids = {profile_key(config, row["trajectory_id"]): row["trajectory_id"] for row in rows}
-        self.label = f"{self.work} chunk {chunk_index}"
+        self.label = f"{self.work} {chunks}"
         self.cache_key = content_key("profile", sorted(self.ids), epoch)
-        self._of = (config, chunk_index, rows, epoch)
+        self._of = (config, chunks, rows, epoch)
 
     def by_problem(self) -> dict[str, ProfileWork]:
         """Return the same work, cut into one per problem."""
-        config, chunk_index, rows, epoch = self._of
+        config, chunks, rows, epoch = self._of
         return {
-            problem_id: ProfileWork(config, chunk_index, own, epoch)
-            for problem_id, own in rows_by_problem(rows).items()
+            problem_id: ProfileWork(config, chunks, own, epoch) for problem_id, own in rows_by_problem(rows).items()
         }
 
 

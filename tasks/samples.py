@@ -26,7 +26,7 @@ class SampleWork:
     def __init__(
         self,
         phase: str,
-        chunk_index: int,
+        chunks: str,
         slots: Sequence[Slot],
         model: EngineConfig,
         sampling: SamplingConfig,
@@ -38,19 +38,19 @@ class SampleWork:
         self.model = model
         self.sampling = sampling
         self.work = f"{phase} {turn}".strip()
-        self.label = f"{self.work} chunk {chunk_index}"
+        self.label = f"{self.work} {chunks}"
         demand = sorted([slot.slot_id, slot.limit_tokens] for slot in slots)
         self.cache_key = content_key("sample", phase, demand, epoch)
-        self._of = (chunk_index, epoch, turn)
+        self._of = (chunks, epoch, turn)
 
     def by_problem(self) -> dict[str, SampleWork]:
         """Return the same work, cut into one per problem."""
-        chunk_index, epoch, turn = self._of
+        chunks, epoch, turn = self._of
         slots: dict[str, list[Slot]] = {}
         for slot in self.slots:
             slots.setdefault(slot.problem_id, []).append(slot)
         works = {
-            problem_id: SampleWork(self.phase, chunk_index, own, self.model, self.sampling, epoch, turn)
+            problem_id: SampleWork(self.phase, chunks, own, self.model, self.sampling, epoch, turn)
             for problem_id, own in slots.items()
         }
         for problem_id, work in works.items():
@@ -77,10 +77,10 @@ def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
 class VerifyWork:
     """Rows of one chunk that need a verdict within a time limit."""
 
-    def __init__(self, work: str, chunk_index: int, row_ids: Sequence[str], config: VerifyConfig, epoch: str) -> None:
+    def __init__(self, work: str, chunks: str, row_ids: Sequence[str], config: VerifyConfig, epoch: str) -> None:
         self.row_ids = sorted(row_ids)
         self.limit_seconds = config.timeout_seconds
-        self.label = f"{work} chunk {chunk_index}"
+        self.label = f"{work} {chunks}"
         self.cache_key = content_key("verify", verifier_identities(), self.limit_seconds, self.row_ids, epoch)
 
 

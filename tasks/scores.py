@@ -23,18 +23,18 @@ class ScoreWork:
 
     work = WORK
 
-    def __init__(self, chunk_index: int, rows: Sequence[Mapping[str, Any]], recipe_id: str, epoch: str) -> None:
+    def __init__(self, chunks: str, rows: Sequence[Mapping[str, Any]], recipe_id: str, epoch: str) -> None:
         self.recipe_id = recipe_id
         self.rows = {content_key("score", row["trajectory_id"], recipe_id): row for row in rows}
-        self.label = f"{self.work} chunk {chunk_index}"
+        self.label = f"{self.work} {chunks}"
         self.cache_key = content_key("score", sorted(self.rows), epoch)
-        self._of = (chunk_index, rows, epoch)
+        self._of = (chunks, rows, epoch)
 
     def by_problem(self) -> dict[str, ScoreWork]:
         """Return the same work, cut into one per problem."""
-        chunk_index, rows, epoch = self._of
+        chunks, rows, epoch = self._of
         return {
-            problem_id: ScoreWork(chunk_index, own, self.recipe_id, epoch)
+            problem_id: ScoreWork(chunks, own, self.recipe_id, epoch)
             for problem_id, own in rows_by_problem(rows).items()
         }
 

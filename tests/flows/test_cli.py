@@ -194,7 +194,7 @@ def test_a_model_without_a_chat_template_is_asked_plainly(heal: Any, tmp_path: P
         take_in_problems.fn(session)
         recipe_id = session.recipe(Kind.ROLLOUT, config.student, sampling, student_prompt("{}"))
         slots = [Slot(Kind.ROLLOUT, "p", recipe_id, i, student_prompt("Start with 2. Add 1."), 8) for i in range(3)]
-        work = SampleWork("evaluation", 0, slots, config.student, sampling, session.store.epoch)
+        work = SampleWork("evaluation", "chunk 0", slots, config.student, sampling, session.store.epoch)
         assert sample_chunk.fn(session, work).keys() == {slot.slot_id for slot in slots}
         lengths = session.store.rows("SELECT num_tokens, num_prompt_tokens FROM trajectories")
     assert len(lengths) == 3

@@ -54,7 +54,7 @@ def rollouts(session: Session, problems: list[dict[str, Any]], num: int) -> Samp
         for problem in problems
         for index in range(num)
     ]
-    return SampleWork("rollouts", 0, slots, session.teacher, SAMPLING, session.store.epoch)
+    return SampleWork("rollouts", "chunk 0", slots, session.teacher, SAMPLING, session.store.epoch)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_sampling_more_makes_only_the_rest(
 
 
 def test_verifying_skips_what_has_a_verdict(session: Session, row_ids: list[str]) -> None:
-    work = VerifyWork("rollouts", 0, row_ids, session.config.verify, session.store.epoch)
+    work = VerifyWork("rollouts", "chunk 0", row_ids, session.config.verify, session.store.epoch)
     assert sum(verify_chunk.fn(session, work).values()) == 4
     session.verifiers.close()
     assert sum(verify_chunk.fn(session, work).values()) == 0
@@ -108,14 +108,14 @@ def test_profiling_skips_what_is_profiled_under_the_same_settings(session: Sessi
     rows = [{"trajectory_id": row_id, "problem_id": "p"} for row_id in row_ids]
 
     def profile(config: RunConfig) -> int:
-        return int(profile_chunk.fn(session, ProfileWork(config, 0, rows, session.store.epoch)))
+        return int(profile_chunk.fn(session, ProfileWork(config, "chunk 0", rows, session.store.epoch)))
 
     assert [profile(session.config), profile(session.config)] == [4, 0]
     steps = session.config.steps.model_copy(update={"min_step_tokens": 50})
     assert (
-        ProfileWork(session.config.model_copy(update={"steps": steps}), 0, rows, "e")
+        ProfileWork(session.config.model_copy(update={"steps": steps}), "chunk 0", rows, "e")
         .ids.keys()
-        .isdisjoint(ProfileWork(session.config, 0, rows, "e").ids)
+        .isdisjoint(ProfileWork(session.config, "chunk 0", rows, "e").ids)
     )
     assert num_rows(session, "profiles") == 4
 
@@ -139,7 +139,9 @@ def sample_repair(session: Session, problem: dict[str, Any], parent_id: str) -> 
         cut_tokens=cut,
     )
     for slot in (hint, repair):
-        sample_chunk.fn(session, SampleWork("repairs", 0, [slot], session.teacher, SAMPLING, session.store.epoch))
+        sample_chunk.fn(
+            session, SampleWork("repairs", "chunk 0", [slot], session.teacher, SAMPLING, session.store.epoch)
+        )
     return {**session.store.rows("SELECT * FROM trajectories WHERE trajectory_id = ?", [repair.row_id])[0], **problem}
 
 
@@ -147,7 +149,7 @@ def test_scoring_skips_what_is_scored_by_the_same_scorer(
     session: Session, problems: list[dict[str, Any]], row_ids: list[str]
 ) -> None:
     row = sample_repair(session, problems[0], row_ids[0])
-    work = ScoreWork(0, [row], "a scorer", session.store.epoch)
+    work = ScoreWork("chunk 0", [row], "a scorer", session.store.epoch)
     assert score_chunk.fn(session, work) == list(work.rows)
     session.close_engine()
     assert score_chunk.fn(session, work) == list(work.rows)
@@ -156,4 +158,4 @@ def test_scoring_skips_what_is_scored_by_the_same_scorer(
     assert score["trajectory_id"] == row["trajectory_id"]
     # the responses' own tokens are among those the scorer read
     assert score["num_scored_tokens"] >= row["num_tokens"]
-    assert ScoreWork(0, [row], "another scorer", session.store.epoch).rows.keys().isdisjoint(work.rows)
+    assert ScoreWork("chunk 0", [row], "another scorer", session.store.epoch).rows.keys().isdisjoint(work.rows)

@@ -29,7 +29,7 @@ def slots(num: int, limit_tokens: int = 8) -> list[Slot]:
 def sample_key(
     slots: list[Slot], phase: str = "rollouts", epoch: str = "e", sampling: SamplingConfig = SAMPLING
 ) -> str:
-    return SampleWork(phase, 0, slots, MODEL, sampling, epoch).cache_key
+    return SampleWork(phase, "chunk 0", slots, MODEL, sampling, epoch).cache_key
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,12 @@ def test_a_sampling_key_changes_with_number_limit_phase_and_store() -> None:
 
 def test_a_verifying_key_changes_with_rows_time_limit_and_store() -> None:
     keys = [
-        VerifyWork("rollouts", 0, ids, VerifyConfig(), epoch).cache_key for ids in (["a"], ["a", "b"]) for epoch in "ef"
+        VerifyWork("rollouts", "chunk 0", ids, VerifyConfig(), epoch).cache_key
+        for ids in (["a"], ["a", "b"])
+        for epoch in "ef"
     ]
     assert len(set(keys)) == 4
-    assert len({VerifyWork("rollouts", 0, ids, VerifyConfig(), "e").cache_key for ids in (["b", "a"], ["a", "b"])}) == 1
+    assert (
+        len({VerifyWork("rollouts", "chunk 0", ids, VerifyConfig(), "e").cache_key for ids in (["b", "a"], ["a", "b"])})
+        == 1
+    )

@@ -184,9 +184,12 @@ PACE = {
     "teacher.batch_size": 3,
     "teacher.num_threads": 3,
     "teacher.stall_seconds": 3.0,
+    "teacher.call_seconds": 3.0,
     "student.batch_size": 3,
     "student.num_threads": 3,
     "student.stall_seconds": 3.0,
+    "student.call_seconds": 3.0,
+    "on_busy": "wait",
     "verify.num_workers": 3,
     "verify.max_tasks_per_worker": 3,
     "sft.per_device_train_batch_size": 1,
@@ -194,6 +197,14 @@ PACE = {
     "sft.num_threads": 3,
     "sft.save_every_steps": 3,
     "sft.launcher": ["accelerate", "launch"],
+    "sft.stall_seconds": 3.0,
+    "failures.max_retries": 1,
+    "failures.retry_delay_seconds": 3.0,
+    "failures.max_quarantined_share": 0.3,
+    "notify.webhook_env": "NOT_SET_ANYWHERE",
+    "notify.command": ["true"],
+    "notify.events": ["stopped"],
+    "notify.timeout_seconds": 3.0,
 }
 
 K = SETTINGS["evaluation"]["num_generations"]

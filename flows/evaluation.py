@@ -8,7 +8,6 @@ from flows.rollouts import rollout_slots, sample_and_verify
 from flows.training import arms_of
 from heal_core.curriculum import STAGES
 from heal_core.engines.identity import identify_engine
-from heal_core.errors import InputError
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
 from heal_core.store.reads import read_checkpoint, read_promoted
@@ -28,17 +27,9 @@ def evaluate_arms(session: Session) -> None:
 
 
 def evaluate_latest(session: Session) -> None:
-    """Sample and grade the untrained student and the promoted one; the teacher's row is its rollouts.
-
-    Raises:
-        InputError: If no student has been promoted so far.
-    """
+    """Sample and grade the untrained student and the promoted one; the teacher's row is its rollouts."""
     promoted = read_promoted(session.store)
-    if promoted is None:
-        raise InputError(
-            f"no student has been promoted in {session.workspace.root} so far. Run `heal run` first, and see why with: "
-            'heal sql "SELECT run_id, decision, reason, low, margin FROM promotions"'
-        )
+    assert promoted is not None, "a run that evaluates it begins with it"
     evaluate_student(session, BASE, None)
     evaluate_student(session, LATEST, Checkpoint.of(session.workspace, promoted["checkpoint_id"]))
     summarise_evaluation(session, [TEACHER, BASE, LATEST])

@@ -17,7 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.equal_tokens import spend_equal_tokens
 from flows.evaluation import evaluate_arms, evaluate_latest
-from flows.outcome import announced, publish_outcome
+from flows.outcome import announced, publish_summary
 from flows.promotion import promote_student
 from flows.repair import repair_and_guide
 from flows.rollouts import profile_and_band, sample_rollouts
@@ -25,11 +25,11 @@ from flows.selection import select_examples
 from flows.training import train_arms
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
-from heal_core.errors import ConfigError, TimeIsUpError
+from heal_core.errors import ConfigError, StoreError, TimeIsUpError
 from heal_core.store.students import link_latest, link_stages
 from heal_core.store.summary import summarise_run
 from tasks.problems import DISTILLATION, EVALUATION, take_in_problems
-from tasks.session import Session
+from tasks.session import Session, logger
 from tasks.slots import model_slot
 
 Phases = Mapping[str, Callable[[Session], None]]
@@ -51,15 +51,11 @@ TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types runners 
 
 
 @flow(name="heal", task_runner=TASK_RUNNER, validate_parameters=False)
-def heal(config: RunConfig, until: Deadline | None = None, retry: bool = False) -> dict[str, Any]:
+def heal(
+    config: RunConfig, until: Deadline | None = None, retry: str | bool = False, purpose: str = DISTILLATION
+) -> dict[str, Any]:
     """Return the outcome of a run; one that is complete is not run again. See `distil`."""
-    return distil(config, until, retry)
-
-
-@flow(name="heal-evaluate", task_runner=TASK_RUNNER, validate_parameters=False)
-def evaluate_promoted_student(config: RunConfig, until: Deadline | None = None) -> dict[str, Any]:
-    """Return the outcome of evaluating the promoted student; see `evaluate_promoted`."""
-    return evaluate_promoted(config, until)
+    return distil(config, until, retry, purpose)
 
 
 @flow(name="heal-phase", flow_run_name="heal {phase}", task_runner=TASK_RUNNER, validate_parameters=False)
@@ -81,61 +77,58 @@ def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> 
                 f"phase {phase!r} builds on {missing[0]!r}, which this run has not closed. Run that first."
             )
         session.quarantine.enter_phases(before)
-        with session.phase(phase):
+        with _ended(session), model_slot(session.deadline), session.phase(phase):
             PHASES[phase](session)
         return dict(session.made)
 
 
-def distil(config: RunConfig, until: Deadline | None = None, retry: bool = False) -> dict[str, Any]:
-    """Return the outcome of a distillation, inside the flow that calls this.
+def distil(
+    config: RunConfig, until: Deadline | None = None, retry: str | bool = False, purpose: str = DISTILLATION
+) -> dict[str, Any]:
+    """Return the outcome of a run, inside the flow that calls this.
 
     Its `state` is completed, nothing_new (an earlier start came to the end) or stopped (at
-    `until`); with `retry` the problems that the last attempt has in quarantine are tried again.
+    `until`). With the purpose `evaluation` the promoted student is evaluated on today's held-out
+    problems, and nothing is trained. `retry` is that of `take_in_problems`.
 
     Raises:
         HealError: If the run failed; what is finished is stored.
     """
     with announced(config) as announcement, Session.open(config, until) as session:
-        announcement.run_id = take_in_problems(session, DISTILLATION, retry)
-        return _run_phases(session, PHASES)
-
-
-def evaluate_promoted(config: RunConfig, until: Deadline | None = None) -> dict[str, Any]:
-    """Return the outcome of evaluating the promoted student on today's held-out problems; see `distil`."""
-    with announced(config) as announcement, Session.open(config, until) as session:
-        announcement.run_id = take_in_problems(session, EVALUATION)
-        return _run_phases(session, EVALUATION_PHASES)
+        announcement.run_id = take_in_problems(session, purpose, retry)
+        announcement.outcome = _run_phases(session, EVALUATION_PHASES if purpose == EVALUATION else PHASES)
+    return announcement.outcome
 
 
 def _run_phases(session: Session, phases: Phases) -> dict[str, Any]:
     started = time.monotonic()
     state = "nothing_new"
-    try:
-        if not session.is_complete:
-            with _recorded(session, started), model_slot(session.deadline):
-                for name, run_phase in phases.items():
-                    with session.phase(name):
-                        run_phase(session)
-            state = "completed"
-    except TimeIsUpError as reason:
-        return publish_outcome(session, {"run_id": session.run_id, "state": "stopped", "reason": str(reason)})
+    if not session.is_complete:
+        session.record_event("started")
+        with _ended(session), model_slot(session.deadline):
+            for name, run_phase in phases.items():
+                with session.phase(name):
+                    run_phase(session)
+        detail = {"seconds": time.monotonic() - started, "quarantined": len(session.quarantine.problem_ids)}
+        session.record_event("completed", detail=detail)
+        state = "completed"
     link_stages(session.store, session.run_id)
     link_latest(session.store)
     summary = summarise_run(session.store, session.run_id, dict(session.made), time.monotonic() - started)
-    return publish_outcome(session, {**summary, "state": state})
+    return publish_summary(session, {**summary, "state": state})
 
 
 @contextmanager
-def _recorded(session: Session, started: float) -> Iterator[None]:
-    """Record how a run began and ended."""
-    session.record_event("started")
+def _ended(session: Session) -> Iterator[None]:
+    """Record that a run stopped at its time or failed; the error goes on."""
     try:
         yield
     except TimeIsUpError as reason:
         session.record_event("stopped", session.phase_name, {"reason": str(reason)})
         raise
     except Exception as error:
-        session.record_event("failed", session.phase_name, {"error": f"{type(error).__name__}: {error}"})
+        try:
+            session.record_event("failed", session.phase_name, {"error": f"{type(error).__name__}: {error}"})
+        except StoreError as second:  # the first error is the one to tell
+            logger.warning("that the run failed could not be stored: %s", second)
         raise
-    detail = {"seconds": time.monotonic() - started, "quarantined": len(session.quarantine.problem_ids)}
-    session.record_event("completed", detail=detail)

@@ -17,12 +17,14 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 from prefect.states import Completed
 
-from flows.heal import TASK_RUNNER, distil, evaluate_promoted
+from flows.heal import TASK_RUNNER, distil
+from flows.outcome import announced
 from heal_core.config import RunConfig, load_config
-from heal_core.deadline import parse_deadline
+from heal_core.deadline import Deadline, parse_deadline
 from heal_core.errors import ConfigError
 from heal_core.notify import Notification, send
 from heal_core.store.workspace import Workspace
+from tasks.problems import EVALUATION
 
 
 def _name() -> str:
@@ -56,7 +58,7 @@ def nightly(
         retry: Try the problems again that the last attempt of this very run has in quarantine.
     """
     settings = load_config(config, overrides or [])
-    deadline = parse_deadline(until) if until else None
+    deadline = _deadline(settings, until)
     with _results_in(settings):
         return _as_state(distil(settings, deadline, retry))
 
@@ -71,9 +73,23 @@ def evaluate_latest(config: str, overrides: list[str] | None = None, until: str 
         until: When to stop cleanly.
     """
     settings = load_config(config, overrides or [])
-    deadline = parse_deadline(until) if until else None
+    deadline = _deadline(settings, until)
     with _results_in(settings):
-        return _as_state(evaluate_promoted(settings, deadline))
+        return _as_state(distil(settings, deadline, purpose=EVALUATION))
+
+
+def _deadline(config: RunConfig, until: str | None) -> Deadline | None:
+    """Return when the night ends: counted from when it was to begin, not from when a worker was free.
+
+    One that is begun again after its end, because someone asked for it, has until the next.
+    """
+    if until is None:
+        return None
+    with announced(config):
+        deadline = parse_deadline(until, runtime.flow_run.scheduled_start_time)
+        if deadline.seconds_left <= 0 and (runtime.flow_run.run_count or 1) > 1:
+            deadline = parse_deadline(until)
+        return deadline
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from heal_core.config import RunConfig
+from heal_core.errors import TimeIsUpError
 from heal_core.logs import log_to
 from heal_core.notify import Notification, send
 from heal_core.store import durable
@@ -29,47 +30,55 @@ class Announcement:
     """What is known so far of the run that will be told about."""
 
     run_id: str | None = None
+    outcome: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
 def announced(config: RunConfig) -> Iterator[Announcement]:
-    """Log to the workspace, and notify when what is within fails; the error goes on."""
+    """Log to the workspace, and notify how what is within ends.
+
+    That its time was over is an outcome, `stopped`; any other error goes on.
+    """
     workspace = Workspace(config.workspace)
     workspace.create()
     announcement = Announcement()
+
+    def tell(event: Any, title: str, detail: dict[str, Any]) -> None:
+        send(config.notify, Notification(event, announcement.run_id, str(workspace.root), title, detail))
+
     with log_to(workspace.logs / "heal.jsonl"):
         try:
             yield announcement
+        except TimeIsUpError as reason:
+            stopped = {"run_id": announcement.run_id, "state": "stopped", "reason": str(reason)}
+            announcement.outcome = stopped | {"title": describe(stopped)}
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
             title = f"HEAL run {announcement.run_id or 'in ' + config.workspace} failed: {_in_one_line(words)}"
-            detail = {"error": words}
-            send(config.notify, Notification("failed", announcement.run_id, str(workspace.root), title, detail))
+            tell("failed", title, {"error": words})
             raise
+        if outcome := announcement.outcome:
+            tell(outcome["state"], outcome["title"], {key: outcome[key] for key in _TOLD if key in outcome})
 
 
-def publish_outcome(session: Session, outcome: dict[str, Any]) -> dict[str, Any]:
-    """Return the outcome with a `title` for people, after writing and telling it."""
+def publish_summary(session: Session, summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the summary with a `title` for people, after writing it and showing it to Prefect."""
     run_id = session.run_id
-    outcome = {**outcome, "title": describe(outcome)}
-    if outcome["state"] != "stopped":
-        path = session.workspace.summaries / f"{run_id}.json"
-        path.parent.mkdir(exist_ok=True)
-        for target in (path, session.workspace.root / "summary.json"):
-            write_summary(target, outcome)
-        publish_funnel(run_id, outcome["funnel"])
-        publish_link(run_id, path)
-        if promotion := read_promotion(session.store, run_id):
-            publish_promotion(run_id, promotion)
-    told: dict[str, Any] = {key: outcome[key] for key in _TOLD if key in outcome}
-    workspace = str(session.workspace.root)
-    send(session.config.notify, Notification(outcome["state"], run_id, workspace, outcome["title"], told))
-    return outcome
+    summary = {**summary, "title": describe(summary)}
+    path = session.workspace.summaries / f"{run_id}.json"
+    path.parent.mkdir(exist_ok=True)
+    for target in (path, session.workspace.root / "summary.json"):
+        write_summary(target, summary)
+    publish_funnel(run_id, summary["funnel"])
+    publish_link(run_id, path)
+    if promotion := read_promotion(session.store, run_id):
+        publish_promotion(run_id, promotion)
+    return summary
 
 
 def describe(outcome: dict[str, Any]) -> str:
     """Return how a run ended in one line."""
-    words = f"HEAL run {outcome['run_id']}: "
+    words = f"HEAL run {outcome['run_id']}: " if outcome["run_id"] else "HEAL: "
     if outcome["state"] == "stopped":
         return words + f"{outcome['reason']}; the next start goes on from there"
     quarantined = outcome["quarantined"]["problems"]

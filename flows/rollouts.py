@@ -92,18 +92,22 @@ def sample_and_verify(
     session.enter_work(work)
     slots = [(chunk, slot) for chunk, slot in slots if slot.problem_id not in session.quarantine]
     session.progress.begin(session.run_id, session.phase_name, work, "samples", len(slots))
-    for chunks, group in into_shards(session, slots, lambda item: item[0]):
-        shard = SampleWork(phase, chunks, [slot for _, slot in group], model, sampling, epoch, turn)
-        rows: dict[str, tuple[str, bool]] = {}
-        for sampled in run_shard(session, sample_chunk, shard):
-            rows |= {slot_id: (row_id, cut) for slot_id, (row_id, cut) in sampled.items()}
-        num_done += len(shard.slots)
-        session.progress.reach(num_done)
-        used |= rows
-        if verify:
-            ids = [row_id for row_id, _ in rows.values()]
-            grade = retried(verify_chunk, session.config.failures)
-            verdicts.append(grade.submit(session, VerifyWork(work, chunks, ids, session.config.verify, epoch)))
+    try:
+        for chunks, group in into_shards(session, slots, lambda item: item[0]):
+            shard = SampleWork(phase, chunks, [slot for _, slot in group], model, sampling, epoch, turn)
+            rows: dict[str, tuple[str, bool]] = {}
+            for sampled in run_shard(session, sample_chunk, shard):
+                rows |= {slot_id: (row_id, cut) for slot_id, (row_id, cut) in sampled.items()}
+            num_done += len(shard.slots)
+            session.progress.reach(num_done)
+            used |= rows
+            if verify:
+                ids = [row_id for row_id, _ in rows.values()]
+                grade = retried(verify_chunk, session.config.failures)
+                verdicts.append(grade.submit(session, VerifyWork(work, chunks, ids, session.config.verify, epoch)))
+    finally:
+        for future in verdicts:  # they write to the store, which must not be closed before
+            future.wait()
     for future in verdicts:
         future.result()
     session.finish_work()

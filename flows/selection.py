@@ -45,7 +45,7 @@ def score_pure(session: Session) -> None:
     session.progress.begin(session.run_id, session.phase_name, PURE, "repairs", len(rows))
     used: dict[str, bool] = {}
     for chunks, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
-        work = ScoreWork(chunks, shard, recipe_id, session.store.epoch)
+        work = ScoreWork(chunks, shard, recipe_id, session.scorer, session.store.epoch)
         for score_ids in run_shard(session, score_chunk, work):
             used |= dict.fromkeys(score_ids, False)
         session.progress.advance(len(shard))

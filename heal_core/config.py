@@ -126,7 +126,7 @@ class RunConfig(BaseModel):
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Return the config of a YAML file with `a.b=c` overrides applied.
 
-    `${NAME}` in a value is replaced from the environment.
+    `${NAME}` in a value is replaced from the environment, but for those of `notify`.
 
     Raises:
         ConfigError: If the file is missing or not YAML, or a key or value is not meant.
@@ -146,7 +146,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path} must hold a mapping of settings, found {type(settings).__name__}.")
     for override in overrides:
         _apply_override(settings, override)
-    return parse_config(_expand(settings, str(path)), str(path))
+    # what is told to whom may need secrets, and a run's config is stored: the hook reads the environment itself
+    notify = {key: settings.pop(key) for key in ("notify",) if key in settings}
+    return parse_config({**_expand(settings, str(path)), **notify}, str(path))
 
 
 def parse_config(settings: dict[str, Any], where: str) -> RunConfig:
@@ -212,7 +214,8 @@ def _describe(fault: Any) -> str:
         valid = _names_at(fault["loc"][:-1])
         near = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid names here: {', '.join(sorted(valid))}"
-        return f"unknown key {key!r} (value {fault['input']!r}); {hint}"
+        value = "" if key.startswith("notify.") else f" (value {fault['input']!r})"  # which may be a secret
+        return f"unknown key {key!r}{value}; {hint}"
     if fault["type"] == "missing":
         return f"key {key!r} is required"
     if fault["type"] == "value_error":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from heal_core.errors import ConfigError, TimeIsUpError
@@ -39,17 +39,17 @@ class Deadline:
 def parse_deadline(text: str, now: datetime | None = None) -> Deadline:
     """Return the deadline that `07:00`, `07:00 Europe/Zurich` or an ISO date and time means.
 
-    A time of day is the next one, at most 24 hours away, in the named timezone or else in
-    the machine's.
+    A time of day is the next one that the clock shows, in the named timezone or else in the
+    machine's.
 
     Args:
         text: What a person wrote.
-        now: The present, with its timezone; the machine's by default.
+        now: From when on the next one counts, with its timezone; the present by default.
 
     Raises:
-        ConfigError: If it is neither, or the moment has passed.
+        ConfigError: If it is neither, or the moment lies before `now`.
     """
-    now = now or datetime.now().astimezone()
+    now = now or datetime.now(UTC)
     if match := _CLOCK.fullmatch(text.strip()):
         return Deadline(_next(match, now, text))
     try:
@@ -59,26 +59,26 @@ def parse_deadline(text: str, now: datetime | None = None) -> Deadline:
             f"until = {text!r} is not a time. Give a time of day (07:00), one with a timezone "
             "(07:00 Europe/Zurich), or a date and time (2027-01-31T07:00)."
         ) from error
-    moment = moment.replace(tzinfo=now.tzinfo) if moment.tzinfo is None else moment
+    moment = moment.astimezone() if moment.tzinfo is None else moment
     if moment <= now:
-        raise ConfigError(f"until = {text!r} has passed: it is {now:%Y-%m-%d %H:%M %Z}. Give a time to come.")
+        raise ConfigError(
+            f"until = {text!r} has passed: it is {now.astimezone():%Y-%m-%d %H:%M %Z}. Give a time to come."
+        )
     return Deadline(moment)
 
 
 def _next(match: re.Match[str], now: datetime, text: str) -> datetime:
-    zone = now.tzinfo
-    if name := match["zone"]:
-        try:
-            zone = ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ConfigError(
-                f"until = {text!r}: there is no timezone {name!r}. Give a name such as Europe/Zurich or UTC."
-            ) from error
-    local = now.astimezone(zone)
     try:
-        moment = local.replace(hour=int(match["hour"]), minute=int(match["minute"]), second=0, microsecond=0)
+        zone = ZoneInfo(match["zone"]) if match["zone"] else None
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigError(
+            f"until = {text!r}: there is no timezone {match['zone']!r}. Give a name such as Europe/Zurich or UTC."
+        ) from error
+    clock = now.astimezone(zone).replace(tzinfo=None)  # days are counted on the clock, which may be changed at night
+    try:
+        moment = clock.replace(hour=int(match["hour"]), minute=int(match["minute"]), second=0, microsecond=0)
     except ValueError as error:
         raise ConfigError(f"until = {text!r} is not a time of day: it goes from 00:00 to 23:59.") from error
-    if moment <= local:
+    if moment <= clock:
         moment += timedelta(days=1)
-    return moment
+    return moment.replace(tzinfo=zone) if zone else moment.astimezone()

@@ -69,7 +69,7 @@ class TrainingError(HealError, RuntimeError):
 
 
 class TooManyFailuresError(HealError, RuntimeError):
-    """More problems failed than the run may lose, or so many in a row that the fault is not theirs."""
+    """More problems failed than the run may lose."""
 
 
 class TimeIsUpError(HealError, RuntimeError):

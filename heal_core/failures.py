@@ -1,7 +1,7 @@
 """What happens when work fails: which errors are tried again, which cost a problem, and how much a run may lose.
 
-A shard that failed is done again problem by problem; those that fail alone go to the
-quarantine and are out of the run from there on. What does not belong here: running
+A shard that failed is done again problem by problem; one that fails alone, while the engine is
+seen to work, goes to the quarantine and is out of the run from there on. What does not belong here: running
 shards (`tasks.shards`), noting what is out (`tasks.quarantine`).
 """
 
@@ -20,9 +20,6 @@ from heal_core.errors import (
     TrainingError,
     TransientError,
 )
-
-MAX_FAILED_IN_A_ROW = 3
-"""Problems that fail one after the other, none succeeding between: the fault is hardly theirs."""
 
 _DELAY_FACTOR = 4.0
 _MAX_DELAY_SECONDS = 600.0
@@ -66,8 +63,3 @@ def may_be_of_a_problem(error: BaseException) -> bool:
     return isinstance(error, RequestError) or (
         isinstance(error, Exception) and not isinstance(error, _NOT_OF_A_PROBLEM)
     )
-
-
-def is_of_a_problem(error: BaseException) -> bool:
-    """Return whether an error names its problem for certain, rather than something that may befall them all."""
-    return isinstance(error, RequestError)

@@ -10,7 +10,7 @@ from typing import Any
 
 from heal_core import __version__
 from heal_core.engines.identity import check_context, has_chat_template, identify_model
-from heal_core.errors import InputError, StoreError, TooManyFailuresError
+from heal_core.errors import InputError, StoreError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
@@ -35,7 +35,7 @@ class _Attempt:
 
 
 @decision_task("load problems")
-def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: bool = False) -> str:
+def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str | bool = False) -> str:
     """Return the run's id, after storing its problems and what had to be put in quarantine.
 
     The same config on the same problems is the same run: a killed one goes on. What failed
@@ -45,13 +45,20 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: bool 
     Args:
         session: The session, which then knows its run.
         purpose: `distillation`, or `evaluation`, which has the held-out problems only.
-        retry: Try the problems again that the last attempt has in quarantine.
+        retry: Try the problems again that the last attempt has in quarantine. The id of a run: only if the
+            config and the files still make that run or an attempt of it.
 
     Raises:
-        InputError: If there is nothing to train on or to evaluate on.
+        InputError: If there is nothing to train on or to evaluate on, or it would be another run than was meant.
         ModelError: If a model folder cannot be used.
     """
     config = session.config
+    promoted = _promoted(session)
+    if purpose == EVALUATION and promoted is None:
+        raise InputError(
+            f"no student has been promoted in {session.workspace.root} so far. Run `heal run` first, and see why with: "
+            'heal sql "SELECT run_id, decision, reason, low, margin FROM promotions"'
+        )
     models = [identify_model(model) for model in (session.teacher, session.scorer, config.student)]
     for model in (session.teacher, config.student):
         check_context(model, config.rollouts.sampling.max_tokens, "rollouts.sampling.max_tokens")
@@ -87,8 +94,11 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: bool 
         digest,
     ]
     if purpose == EVALUATION:
-        made_of.append([EVALUATION, _promoted(session)])
-    attempt = _choose_attempt(session, content_key("run", *made_of)[:12], purpose, retry)
+        made_of.append([EVALUATION, promoted])
+    basis_id = content_key("run", *made_of)[:12]
+    if isinstance(retry, str):
+        _check_same(session, retry, basis_id, digest)
+    attempt = _choose_attempt(session, basis_id, purpose, len(loaded.problems), bool(retry))
     _store_run(session, loaded, digest, attempt, purpose)
     session.begin(attempt.run_id, attempt.start_checkpoint_id)
     train = sum(problem.split == "train" for problem in loaded.problems)
@@ -99,14 +109,15 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: bool 
     return session.run_id
 
 
-def _choose_attempt(session: Session, basis_id: str, purpose: str, retry: bool) -> _Attempt:
+def _choose_attempt(session: Session, basis_id: str, purpose: str, num_problems: int, retry: bool) -> _Attempt:
     """Return the last attempt, or the next one where the last has problems to be tried again."""
     earlier = read_attempts_of(session.store, basis_id, purpose)
     if earlier:
         last = earlier[-1]
-        failed_by_them = (last["error"] or "").startswith(TooManyFailuresError.__name__)
+        most = session.config.failures.max_quarantined(num_problems)
+        lost_too_many = last["num_failed"] > most and not last["completed"]
         # one that broke off for another reason goes on first: with other problems it would train anew
-        if not last["num_failed"] or not (failed_by_them or (retry and last["completed"])):
+        if not lost_too_many and not (retry and last["completed"] and last["num_failed"]):
             return _Attempt(last["run_id"], basis_id, last["attempt"], last["start_checkpoint_id"])
         number, start = last["attempt"] + 1, last["start_checkpoint_id"]
     else:
@@ -114,6 +125,25 @@ def _choose_attempt(session: Session, basis_id: str, purpose: str, retry: bool) 
         number, start = 0, _promoted(session) if session.config.student_start == "latest" else None
     run_id = basis_id if not number and start is None else content_key("run", basis_id, number, start)[:12]
     return _Attempt(run_id, basis_id, number, start)
+
+
+def _check_same(session: Session, run_id: str, basis_id: str, digest: str) -> None:
+    """Check that what would run now is the run that was meant, and not one over other problems or models."""
+    (run,) = session.store.rows("SELECT * FROM runs WHERE run_id = ?", [run_id])
+    if (run["basis_id"] or run_id) == basis_id:
+        return
+    changed = [
+        name
+        for name, has_changed in (
+            ("the problems", run["problems_digest"] != digest),
+            (f"HEAL ({run['heal_version']} then)", run["heal_version"] != __version__),
+        )
+        if has_changed
+    ]
+    raise InputError(
+        f"run {run_id} cannot be gone on with: {' and '.join(changed) or 'its models, versions or prompts'} "
+        "changed since. Start `heal run CONFIG` instead: it is another run, which reuses every row that still fits."
+    )
 
 
 def _promoted(session: Session) -> str | None:

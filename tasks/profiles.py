@@ -26,6 +26,7 @@ class ProfileWork:
     """The rollouts of one chunk: rows of `read_run_trajectories`."""
 
     work = WORK
+    model = None
 
     def __init__(self, config: RunConfig, chunks: str, rows: Sequence[Mapping[str, Any]], epoch: str) -> None:
         self.ids = {profile_key(config, row["trajectory_id"]): row["trajectory_id"] for row in rows}

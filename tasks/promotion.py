@@ -13,7 +13,10 @@ from tasks.evaluation import BASE, graded_samples
 from tasks.policy import decision_task
 from tasks.session import Session
 
-BEST = "best"
+
+def arm_of(checkpoint_id: str) -> str:
+    """Return the arm under which a best student's answers stand; another may be the best when a run goes on."""
+    return f"best {checkpoint_id}"
 
 
 @decision_task("decide promotion")
@@ -30,7 +33,7 @@ def decide(session: Session, candidate_id: str, best_id: str | None) -> str:
     elif best_id is None:
         best = graded_samples(session, BASE)
     else:
-        best = graded_samples(session, BEST, "promotion")
+        best = graded_samples(session, arm_of(best_id), "promotion")
     trained_on = read_trained_on(session.store, [candidate_id, *([best_id] if best_id else [])])
     excluded = frozenset(trained_on) | ungradable_problems([*candidate, *best])
     promotion = decide_promotion(

@@ -1,4 +1,4 @@
-"""Which problems are out of a run: their work failed after all tries, alone.
+"""Which problems are out of a run: their work failed after all tries, alone, while other work was seen to succeed.
 
 A problem is out from the work that failed onwards. A run that is resumed meets what an
 earlier start put in quarantine at the same work, so that it decides on the same problems.
@@ -7,11 +7,11 @@ What does not belong here: trying problems alone (`shards`), which errors count 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
 
 from heal_core.errors import TooManyFailuresError
-from heal_core.failures import MAX_FAILED_IN_A_ROW, FailuresConfig, is_of_a_problem
+from heal_core.failures import FailuresConfig
 from heal_core.keys import content_key
 from heal_core.store.reads import read_failed_problems, read_run_problems
 from heal_core.store.store import Store
@@ -28,7 +28,6 @@ class Quarantine:
         self._problems = {row["problem_id"]: row for row in read_run_problems(store, run_id)}
         self._most = config.max_quarantined(len(self._problems))
         self._stored = read_failed_problems(store, run_id)
-        self._suspects: list[tuple[str, str, str, Exception]] = []
         self._out: set[str] = set()
 
     def __contains__(self, problem_id: str) -> bool:
@@ -43,48 +42,18 @@ class Quarantine:
         """Leave out what failed in this work in an earlier start of the run."""
         self._out |= {row["problem_id"] for row in self._stored if (row["phase"], row["work"]) == (phase, work)}
 
-    def enter_phases(self, phases: list[str]) -> None:
+    def enter_phases(self, phases: Collection[str]) -> None:
         """Leave out what failed in phases that are not gone through again."""
         self._out |= {row["problem_id"] for row in self._stored if row["phase"] in phases}
 
-    def suspect(self, problem_id: str, phase: str, work: str, error: Exception) -> None:
-        """Note that a problem failed alone; it goes to the quarantine once the fault is known to be its own.
-
-        Raises:
-            TooManyFailuresError: If so many failed in a row that it is hardly theirs, or the run may lose no more.
-        """
-        self._suspects.append((problem_id, phase, work, error))
-        if is_of_a_problem(error):
-            self.settle()
-        elif len(self._suspects) >= MAX_FAILED_IN_A_ROW:
-            self._suspects.clear()
-            raise TooManyFailuresError(
-                f"{MAX_FAILED_IN_A_ROW} problems in a row failed alone at {work}, so the fault is hardly theirs, and "
-                f"none was put in quarantine. Mend the cause and start the run again; the last error: {error}"
-            ) from error
-
-    def settle(self) -> None:
-        """Put the suspects in quarantine: since they failed, other work has succeeded.
+    def add(self, problem_id: str, phase: str, work: str, error: Exception) -> None:
+        """Put a problem in quarantine.
 
         Raises:
             TooManyFailuresError: If the run may lose no more.
         """
-        if not self._suspects:
-            return
-        suspects, self._suspects = self._suspects, []
-        self._store.append("quarantine", [self._row(*suspect) for suspect in suspects])
-        self._out |= {problem_id for problem_id, *_ in suspects}
-        if len(self._out) > self._most:
-            *_, error = suspects[-1]
-            raise TooManyFailuresError(
-                f"{len(self._out)} of {len(self._problems)} problems are in quarantine, where failures."
-                f"max_quarantined_share allows {self._most}. See `SELECT problem_id, work, reason FROM quarantine`; "
-                f"starting the run again tries them anew. The last error: {error}"
-            )
-
-    def _row(self, problem_id: str, phase: str, work: str, error: Exception) -> dict[str, Any]:
         problem = self._problems[problem_id]
-        return {
+        row = {
             "quarantine_id": content_key("quarantine", self._run_id, problem_id),
             "run_id": self._run_id,
             "source": problem["source"],
@@ -96,3 +65,11 @@ class Quarantine:
             "work": work,
             "quarantined_at": datetime.now(UTC),
         }
+        self._store.append("quarantine", [row])
+        self._out.add(problem_id)
+        if len(self._out) > self._most:
+            raise TooManyFailuresError(
+                f"{len(self._out)} of {len(self._problems)} problems are in quarantine, where failures."
+                f"max_quarantined_share allows {self._most}. See `SELECT problem_id, work, reason FROM quarantine`; "
+                f"starting the run again tries them anew. The last error: {error}"
+            )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from heal_core.engines.base import EngineConfig
 from heal_core.hints import clean_hint
 from heal_core.keys import content_key
 from heal_core.scoring import ScoredText, TextToScore, score_texts
@@ -23,8 +24,11 @@ class ScoreWork:
 
     work = WORK
 
-    def __init__(self, chunks: str, rows: Sequence[Mapping[str, Any]], recipe_id: str, epoch: str) -> None:
+    def __init__(
+        self, chunks: str, rows: Sequence[Mapping[str, Any]], recipe_id: str, model: EngineConfig, epoch: str
+    ) -> None:
         self.recipe_id = recipe_id
+        self.model = model
         self.rows = {content_key("score", row["trajectory_id"], recipe_id): row for row in rows}
         self.label = f"{self.work} {chunks}"
         self.cache_key = content_key("score", sorted(self.rows), epoch)
@@ -34,7 +38,7 @@ class ScoreWork:
         """Return the same work, cut into one per problem."""
         chunks, rows, epoch = self._of
         return {
-            problem_id: ScoreWork(chunks, own, self.recipe_id, epoch)
+            problem_id: ScoreWork(chunks, own, self.recipe_id, self.model, epoch)
             for problem_id, own in rows_by_problem(rows).items()
         }
 
@@ -48,7 +52,7 @@ def score_chunk(session: Session, work: ScoreWork) -> list[str]:
         return sorted(work.rows)
     texts = _texts(session, list(missing.values()))
     with session.engine_lock:
-        scored = score_texts(session.engine(session.scorer), texts, session.config.steps, session.config.pure)
+        scored = score_texts(session.engine(work.model), texts, session.config.steps, session.config.pure)
     rows = [
         {
             "score_id": score_id,

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,6 @@ from heal_core.engines import gpu
 from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
 from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import identify_model
-from heal_core.errors import WorkspaceBusyError
 from heal_core.keys import content_key, recipe_key
 from heal_core.logs import log_context
 from heal_core.plan import choose_verdict
@@ -54,9 +53,6 @@ _WORDS = {
     "optimizer_steps": "optimizer steps",
 }
 """How the log names what is counted under a phase's name or a column's."""
-
-_BUSY_POLL_SECONDS = 2.0
-_BUSY_REMINDER_SECONDS = 300.0
 
 
 class Session:
@@ -99,7 +95,8 @@ class Session:
         """
         workspace = Workspace(config.workspace)
         workspace.create()
-        with _held(workspace, config, deadline), Store(workspace) as store, VerifierPool(config.verify) as verifiers:
+        lock = workspace.lock() if config.on_busy == "refuse" else workspace.lock_when_free(deadline)
+        with lock, Store(workspace) as store, VerifierPool(config.verify) as verifiers:
             session = cls(config, workspace, store, verifiers, deadline)
             try:
                 yield session
@@ -129,8 +126,7 @@ class Session:
         self.quarantine.enter_work(self.phase_name, work)
 
     def finish_work(self) -> None:
-        """End a piece of work: what failed in it alone is out of the run."""
-        self.quarantine.settle()
+        """End a piece of work."""
         self.progress.finish()
 
     def _show(self, progress: Progress, is_final: bool) -> None:
@@ -285,26 +281,3 @@ class Session:
             for subject_id, problem_id, decision, reason, value in sorted(decisions, key=lambda d: d[0])
         ]
         self.store.append_decided("decisions", rows, {"run_id": self.run_id, "phase": phase})
-
-
-@contextmanager
-def _held(workspace: Workspace, config: RunConfig, deadline: Deadline | None) -> Iterator[None]:
-    """Hold the workspace's lock, waiting for it where the config says so."""
-    reminded = -_BUSY_REMINDER_SECONDS
-    started = time.monotonic()
-    while True:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(workspace.lock())
-            except WorkspaceBusyError as error:
-                if config.on_busy == "refuse":
-                    raise
-                if time.monotonic() - started - reminded >= _BUSY_REMINDER_SECONDS:
-                    reminded = time.monotonic() - started
-                    logger.info("waiting: %s", error)
-            else:
-                yield
-                return
-        if deadline is not None:
-            deadline.check()
-        time.sleep(_BUSY_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Running a shard: a chunk of problems as one task, and after it failed, its problems one by one.
+"""Running a shard: some chunks of problems as one task, and after it failed, its problems one by one.
 
 So one poisoned problem does not sink a phase. What does not belong here: retries of a
 task (`policy`), what is out of the run (`quarantine`).
@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from heal_core.engines.base import EngineConfig, GenerationRequest, SamplingConfig
+from heal_core.errors import HealError, TransientError
 from heal_core.failures import may_be_of_a_problem
 from heal_core.logs import log_context
+from heal_core.prompts import student_prompt
 from tasks.policy import retried
 from tasks.session import Session, logger
+
+PROBE_ID = "probe"
+_PROBE = GenerationRequest(PROBE_ID, student_prompt("What is 1 + 1?"), max_tokens=1)
+_PROBE_TRIES = 2
 
 
 class Shard(Protocol):
@@ -20,13 +27,15 @@ class Shard(Protocol):
 
     Attributes:
         work: What is being made, for instance "hints try 0".
-        label: `work` and the chunk, for people.
+        label: `work` and the chunks, for people.
         cache_key: Content key; None runs the task in any case.
+        model: What is asked for it; None where no engine is.
     """
 
     work: str
     label: str
     cache_key: str | None
+    model: EngineConfig | None
 
     def by_problem(self) -> Mapping[str, Shard]:
         """Return the same work cut into one shard per problem id."""
@@ -40,7 +49,7 @@ def run_shard(session: Session, task: Any, shard: Any) -> Iterator[Any]:
 
     Raises:
         TimeIsUpError: If the run has to end now.
-        HealError: If the fault is not a problem's.
+        HealError: If the fault is not a problem's: the engine does nothing else either.
     """
     session.check_time()
     task = retried(task, session.config.failures)
@@ -53,7 +62,6 @@ def run_shard(session: Session, task: Any, shard: Any) -> Iterator[Any]:
             logger.warning("%s failed, its problems are tried alone: %s", shard.label, _first_line(error))
             yield from _run_alone(session, task, shard)
             return
-    session.quarantine.settle()
     yield result
 
 
@@ -65,11 +73,33 @@ def _run_alone(session: Session, task: Any, shard: Any) -> Iterator[Any]:
         except Exception as error:
             if not may_be_of_a_problem(error):
                 raise
+            if shard.model is not None:
+                _check_engine(session, shard.model, error)
             logger.warning("problem %s failed at %s: %s", problem_id, shard.work, _first_line(error))
-            session.quarantine.suspect(problem_id, session.phase_name, shard.work, error)
+            session.quarantine.add(problem_id, session.phase_name, shard.work, error)
         else:
-            session.quarantine.settle()
             yield result
+
+
+def _check_engine(session: Session, model: EngineConfig, error: Exception) -> None:
+    """See the engine answer something else than what just failed.
+
+    Without that, a server that is down for an hour would put all problems in quarantine.
+
+    Raises:
+        TransientError: If it does not.
+    """
+    for _ in range(_PROBE_TRIES):
+        try:
+            with session.engine_lock:
+                list(session.engine(model).generate([_PROBE], SamplingConfig(max_tokens=1)))
+            return
+        except HealError as second:
+            last = second
+    raise TransientError(
+        f"{model.model_name_or_path} fails on everything, so that no problem was put in quarantine: "
+        f"{_first_line(last)}. Mend the cause and start the run again: it goes on from what is stored."
+    ) from error
 
 
 def _first_line(error: BaseException) -> str:

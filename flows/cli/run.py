@@ -16,6 +16,7 @@ from flows.cli.look import WorkspaceOption
 
 if TYPE_CHECKING:
     from heal_core.config import RunConfig
+    from heal_core.deadline import Deadline
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run's settings.")]
 OverridesArgument = Annotated[
@@ -43,7 +44,7 @@ def run(
 
     config = load_config(config_path, overrides or [])
     deadline = parse_deadline(until) if until else None
-    _prepare(config)
+    _prepare(config, deadline)
     from flows.heal import heal, heal_phase
 
     if phase is None:
@@ -62,7 +63,7 @@ def retry(
 ) -> None:
     """Go on with a run that failed or stopped, or try again the problems that it has in quarantine.
 
-    The settings are those of the run; what it made is reused, whatever has been done since.
+    The settings are those of the run. If its problems or models have changed since, it says so and does nothing.
     """
     from heal_core.config import parse_config
     from heal_core.deadline import parse_deadline
@@ -72,10 +73,11 @@ def retry(
         row = find_run(store, run_id)
     config = parse_config({**json.loads(row["config"]), "workspace": str(workspace)}, f"the config of run {run_id}")
     deadline = parse_deadline(until) if until else None
-    _prepare(config)
+    _prepare(config, deadline)
     from flows.heal import heal
+    from tasks.problems import DISTILLATION
 
-    _show(config, heal(config, deadline, retry=True), as_json)
+    _show(config, heal(config, deadline, row["run_id"], row["purpose"] or DISTILLATION), as_json)
 
 
 def evaluate(
@@ -90,10 +92,11 @@ def evaluate(
 
     config = load_config(config_path, overrides or [])
     deadline = parse_deadline(until) if until else None
-    _prepare(config)
-    from flows.heal import evaluate_promoted_student
+    _prepare(config, deadline)
+    from flows.heal import heal
+    from tasks.problems import EVALUATION
 
-    _show(config, evaluate_promoted_student(config, deadline), as_json)
+    _show(config, heal(config, deadline, purpose=EVALUATION), as_json)
 
 
 def _show(config: RunConfig, outcome: dict[str, Any], as_json: bool) -> None:
@@ -105,16 +108,11 @@ def _show(config: RunConfig, outcome: dict[str, Any], as_json: bool) -> None:
     print_outcome(outcome, config.workspace)
 
 
-def _prepare(config: RunConfig) -> None:
-    """Refuse a busy workspace at once, then set up Prefect and the log on the terminal."""
+def _prepare(config: RunConfig, deadline: Deadline | None) -> None:
+    """Set up the log on the terminal, see that the workspace is free, and set up Prefect."""
+    from heal_core.errors import TimeIsUpError
     from heal_core.store.workspace import Workspace
 
-    workspace = Workspace(config.workspace)
-    workspace.create()
-    if config.on_busy == "refuse":
-        with workspace.lock():  # before the server starts, whose database two runs would fight over
-            pass
-    prepare_prefect(workspace.root)
     logging.basicConfig(
         level=logging.WARNING,
         format="%(message)s",
@@ -124,6 +122,16 @@ def _prepare(config: RunConfig) -> None:
         force=True,
     )
     logging.getLogger("heal").setLevel(logging.INFO)
+    workspace = Workspace(config.workspace)
+    workspace.create()
+    try:
+        # before the server starts, whose database two runs would fight over
+        with workspace.lock() if config.on_busy == "refuse" else workspace.lock_when_free(deadline):
+            pass
+    except TimeIsUpError as reason:
+        typer.echo(f"Stopped: {reason}, and another run held the workspace until then.")
+        raise typer.Exit from reason
+    prepare_prefect(workspace.root)
 
 
 def prepare_prefect(workspace: Path) -> None:

@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 from heal_core.errors import HealError, TimeIsUpError
+from heal_core.sft import folders
 from heal_core.sft.spec import StageSpec, read_spec
 
 EXIT_REFUSED = 2
 """The stage could not be trained, for a reason that was printed."""
-EXIT_STOPPED = 75
-"""The time was over; the stage goes on from its checkpoint (EX_TEMPFAIL of sysexits.h)."""
 
 
 def prepare_environment(spec: StageSpec) -> None:
@@ -45,8 +44,8 @@ def main(arguments: list[str]) -> int:
 
         train_stage(spec)
     except TimeIsUpError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_STOPPED
+        # not an exit code: launchers make a failure of any but 0
+        folders.write_text(folders.stopped_path(spec.output_dir), str(error))
     except HealError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED

@@ -39,6 +39,11 @@ def progress_path(output_dir: Path) -> Path:
     return partial_dir(output_dir) / "progress.json"
 
 
+def stopped_path(output_dir: Path) -> Path:
+    """Return the file in which a child that ended at its time says so."""
+    return partial_dir(output_dir) / "stopped.txt"
+
+
 @contextlib.contextmanager
 def lock_output(output_dir: Path, wait_seconds: float = 60.0) -> Iterator[None]:
     """Hold the lock of an output folder; the kernel frees it when the holder dies.

@@ -17,7 +17,6 @@ from pathlib import Path
 from heal_core.children import child_environment, start_child
 from heal_core.errors import TimeIsUpError, TrainingError, TrainingStalledError
 from heal_core.sft import folders
-from heal_core.sft.__main__ import EXIT_STOPPED
 from heal_core.sft.spec import StageResult, StageSpec, finished_result
 
 LOG_FILE = "train.log"
@@ -53,6 +52,8 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
     folder.mkdir(parents=True, exist_ok=True)
     spec_path, log_path = folder / "spec.json", folder / LOG_FILE
     folders.write_text(spec_path, spec.model_dump_json(indent=2))
+    stopped = folders.stopped_path(spec.output_dir)
+    stopped.unlink(missing_ok=True)
     with log_path.open("wb") as log:
         child = start_child(child_command(spec, spec_path), env=child_environment(), stdout=log, stderr=log)
         try:
@@ -60,11 +61,11 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
         finally:
             child.kill()  # a no-op unless waiting was interrupted
             child.wait()
-    if child.returncode == EXIT_STOPPED:
-        raise TimeIsUpError(_last_line(log_path))
     if child.returncode != 0:
         raise TrainingError(_failure(spec, child.returncode, log_path))
     result = finished_result(spec)
+    if result is None and stopped.is_file():
+        raise TimeIsUpError(stopped.read_text(encoding="utf-8"))
     if result is None:
         raise TrainingError(f"{spec.label}: the training child ended well but left no {spec.output_dir}")
     return result
@@ -97,10 +98,6 @@ def _follow(
                 f"{spec.label}: the training child took no step for {spec.config.stall_seconds:g} s and is killed; it "
                 f"goes on from its last checkpoint (sft.save_every_steps). Its log is {path.with_name(LOG_FILE)}"
             )
-
-
-def _last_line(log_path: Path) -> str:
-    return log_path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
 def read_progress(path: Path) -> StageProgress | None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from heal_core.errors import InputError, StoreError
 from heal_core.store import durable
+from heal_core.store.reads import read_best_students, read_makers, read_promoted
 from heal_core.store.rewrite import Rewritten, rewrite_locked
 from heal_core.store.size import folder_bytes
 from heal_core.store.store import Store
+from heal_core.store.students import link_newest
 from heal_core.store.workspace import Workspace
 
 _RUN_TABLES = (
@@ -109,6 +111,8 @@ def remove_garbage(workspace: Workspace, garbage: Garbage) -> Rewritten:
         rewritten = rewrite_locked(workspace, schemas, garbage.rows)
         _remove_links(workspace, garbage.folders)
         _remove_folders(workspace, garbage.folders)
+        with Store(workspace) as store:
+            link_newest(store)
     return rewritten
 
 
@@ -136,6 +140,7 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
     known = {row["run_id"] for row in store.rows("SELECT run_id FROM runs")}
     if unknown := sorted(set(forget) - known):
         raise InputError(f"there is no run {', '.join(unknown)}; `heal status` lists them: {', '.join(sorted(known))}.")
+    _check_forgettable(store, forget)
     store.rows("CREATE OR REPLACE TEMP TABLE forgotten (run_id VARCHAR)")
     for run_id in forget:
         store.rows("INSERT INTO forgotten VALUES (?)", [run_id])
@@ -169,6 +174,17 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
         tuple(unfinished),
         tuple(forget),
     )
+
+
+def _check_forgettable(store: Store, forget: Sequence[str]) -> None:
+    """Check that the runs did not make the latest student or the best, nor what these were trained on from."""
+    students = {row["checkpoint_id"] for row in (read_promoted(store),) if row} | set(read_best_students(store)[:1])
+    line = {row["run_id"] for row in read_makers(store, sorted(students))}
+    if needed := sorted(line & set(forget)):
+        raise InputError(
+            f"run {', '.join(needed)} made students/latest, or the best student that later ones are compared with, "
+            "or one that these started from. It can be forgotten once another student has taken their place."
+        )
 
 
 _GARBAGE_TRAJECTORIES = """

@@ -122,12 +122,10 @@ def read_failed_problems(store: Store, run_id: str) -> list[dict[str, Any]]:
 
 
 def read_attempts_of(store: Store, basis_id: str, purpose: str) -> list[dict[str, Any]]:
-    """Return the runs that differ in attempt only, the last one last; `error` is set where the run has failed."""
+    """Return the runs that differ in attempt only, the last one last."""
     return store.rows(
         "SELECT r.run_id, coalesce(r.attempt, 0) AS attempt, r.start_checkpoint_id, "
         "coalesce(s.completed, false) AS completed, "
-        "(SELECT last(e.detail ->> '$.error' ORDER BY e.rowid) FROM run_events e "
-        "WHERE e.run_id = r.run_id AND s.last_event = 'failed' AND e.event = 'failed') AS error, "
         "(SELECT count(*) FROM quarantine q WHERE q.run_id = r.run_id AND q.problem_id IS NOT NULL)::INTEGER "
         "AS num_failed FROM runs r JOIN run_status s USING (run_id) "
         "WHERE coalesce(r.basis_id, r.run_id) = $basis AND coalesce(r.purpose, 'distillation') = $purpose "
@@ -136,11 +134,18 @@ def read_attempts_of(store: Store, basis_id: str, purpose: str) -> list[dict[str
     )
 
 
-def read_promoted(store: Store, column: str = "promoted") -> dict[str, Any] | None:
-    """Return the decision that made the present latest student, or with `becomes_best` the best; None without one."""
-    condition = {"promoted": "decision = 'promoted'", "becomes_best": "becomes_best"}[column]
-    rows = store.rows(f"SELECT * FROM promotions WHERE {condition} ORDER BY rowid DESC LIMIT 1")
+def read_promoted(store: Store) -> dict[str, Any] | None:
+    """Return the decision that made the present latest student; None without one."""
+    rows = store.rows("SELECT * FROM promotions WHERE decision = 'promoted' ORDER BY rowid DESC LIMIT 1")
     return rows[0] if rows else None
+
+
+def read_best_students(store: Store) -> list[str]:
+    """Return the checkpoints that were the best promoted student once, the present one first."""
+    return [
+        row["checkpoint_id"]
+        for row in store.rows("SELECT checkpoint_id FROM promotions WHERE becomes_best ORDER BY rowid DESC")
+    ]
 
 
 def read_promotion(store: Store, run_id: str) -> dict[str, Any] | None:
@@ -149,16 +154,23 @@ def read_promotion(store: Store, run_id: str) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-def read_trained_on(store: Store, checkpoint_ids: Sequence[str]) -> set[str]:
-    """Return the training problems of all runs that made the given checkpoints or those before them."""
-    frame = store.frame_for(
+def read_makers(store: Store, checkpoint_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the runs that trained the given checkpoints, or those that they started from."""
+    return store.frame_for(
         sorted(set(checkpoint_ids)),
         "WITH RECURSIVE line(id) AS ("
         "SELECT id FROM wanted UNION "
         "SELECT c.parent_checkpoint_id FROM line JOIN checkpoints c ON c.checkpoint_id = line.id "
         "WHERE c.parent_checkpoint_id IS NOT NULL) "
-        "SELECT DISTINCT p.problem_id FROM run_problems p WHERE p.split = 'train' AND p.run_id IN ("
-        "SELECT run_id FROM run_rows WHERE phase = 'training' AND row_id IN (SELECT id FROM line))",
+        "SELECT DISTINCT run_id FROM run_rows WHERE phase = 'training' AND row_id IN (SELECT id FROM line)",
+    ).to_dicts()
+
+
+def read_trained_on(store: Store, checkpoint_ids: Sequence[str]) -> set[str]:
+    """Return the training problems of all runs that made the given checkpoints or those before them."""
+    runs = [row["run_id"] for row in read_makers(store, checkpoint_ids)]
+    frame = store.frame_for(
+        runs, "SELECT DISTINCT problem_id FROM run_problems SEMI JOIN wanted ON run_id = id WHERE split = 'train'"
     )
     return set(frame["problem_id"])
 

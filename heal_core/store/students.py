@@ -37,9 +37,11 @@ def link_newest(store: Store) -> None:
 
 def link_latest(store: Store) -> None:
     """Let `students/latest` lead to the student that was promoted last."""
-    promoted = read_promoted(store)
+    link, promoted = store.workspace.students / "latest", read_promoted(store)
     if promoted is not None:
-        _link(store.workspace.students / "latest", store.workspace.checkpoints / promoted["checkpoint_id"])
+        _link(link, store.workspace.checkpoints / promoted["checkpoint_id"])
+    if link.is_symlink() and not link.exists():
+        link.unlink()
 
 
 def _link(link: Path, folder: Path) -> None:

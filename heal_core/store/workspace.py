@@ -12,13 +12,20 @@ logs/  cache/        children's logs; task results that may be deleted at any ti
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from heal_core.deadline import Deadline
 from heal_core.errors import StoreError, WorkspaceBusyError
+
+logger = logging.getLogger("heal")
+
+_POLL_SECONDS = 2.0
+_REMINDER_SECONDS = 300.0
 
 _PROBE_SECONDS = 0.05
 """Longer than anyone holds the lock only to see whether it is free."""
@@ -117,6 +124,30 @@ class Workspace:
         finally:
             os.close(descriptor)
         return None
+
+    @contextmanager
+    def lock_when_free(self, deadline: Deadline | None = None) -> Iterator[None]:
+        """Hold the workspace as `lock` does, after waiting for who holds it; who that is goes to the log now and then.
+
+        Raises:
+            TimeIsUpError: If the deadline came first.
+            StoreError: As `lock`.
+        """
+        waited = 0.0
+        while True:
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(self.lock())
+                except WorkspaceBusyError as error:
+                    if waited % _REMINDER_SECONDS == 0:
+                        logger.info("waiting: %s", error)
+                else:
+                    yield
+                    return
+            if deadline is not None:
+                deadline.check()
+            time.sleep(_POLL_SECONDS)
+            waited += _POLL_SECONDS
 
 
 def _take(descriptor: int) -> None:

@@ -3,32 +3,32 @@ from __future__ import annotations
 import pytest
 
 from heal_core import errors
-from heal_core.failures import FailuresConfig, is_of_a_problem, may_be_of_a_problem, may_pass
+from heal_core.failures import FailuresConfig, may_be_of_a_problem, may_pass
 
 
 @pytest.mark.parametrize(
-    ("error", "retried", "alone", "certain"),
+    ("error", "retried", "alone"),
     [
-        (errors.TransientError("busy"), True, True, False),
-        (errors.EngineStalledError("died"), True, True, False),
-        (errors.TrainingStalledError("silent"), True, True, False),
-        (errors.RequestError("too long"), False, True, True),
-        (errors.ShapeError("a defect"), False, True, False),
-        (ZeroDivisionError("a defect"), False, True, False),
-        (errors.ConfigError("a mistake"), False, False, False),
-        (errors.InputError("a mistake"), False, False, False),
-        (errors.ModelError("no such folder"), False, False, False),
-        (errors.StoreError("the disk is full"), False, False, False),
-        (errors.TrainingError("diverged"), False, False, False),
-        (errors.TimeIsUpError("07:00"), False, False, False),
-        (errors.TooManyFailuresError("lost"), False, False, False),
-        (KeyboardInterrupt(), False, False, False),
+        (errors.TransientError("busy"), True, True),
+        (errors.EngineStalledError("died"), True, True),
+        (errors.TrainingStalledError("silent"), True, True),
+        (errors.RequestError("too long"), False, True),
+        (errors.ShapeError("a defect"), False, True),
+        (ZeroDivisionError("a defect"), False, True),
+        (errors.ConfigError("a mistake"), False, False),
+        (errors.InputError("a mistake"), False, False),
+        (errors.ModelError("no such folder"), False, False),
+        (errors.StoreError("the disk is full"), False, False),
+        (errors.TrainingError("diverged"), False, False),
+        (errors.TimeIsUpError("07:00"), False, False),
+        (errors.TooManyFailuresError("lost"), False, False),
+        (KeyboardInterrupt(), False, False),
     ],
 )
 def test_what_is_tried_again_and_what_is_tried_problem_by_problem(
-    error: BaseException, retried: bool, alone: bool, certain: bool
+    error: BaseException, retried: bool, alone: bool
 ) -> None:
-    assert (may_pass(error), may_be_of_a_problem(error), is_of_a_problem(error)) == (retried, alone, certain)
+    assert (may_pass(error), may_be_of_a_problem(error)) == (retried, alone)
 
 
 def test_pauses_grow_exponentially_up_to_ten_minutes() -> None:

@@ -149,7 +149,7 @@ def test_scoring_skips_what_is_scored_by_the_same_scorer(
     session: Session, problems: list[dict[str, Any]], row_ids: list[str]
 ) -> None:
     row = sample_repair(session, problems[0], row_ids[0])
-    work = ScoreWork("chunk 0", [row], "a scorer", session.store.epoch)
+    work = ScoreWork("chunk 0", [row], "a scorer", session.scorer, session.store.epoch)
     assert score_chunk.fn(session, work) == list(work.rows)
     session.close_engine()
     assert score_chunk.fn(session, work) == list(work.rows)
@@ -158,4 +158,8 @@ def test_scoring_skips_what_is_scored_by_the_same_scorer(
     assert score["trajectory_id"] == row["trajectory_id"]
     # the responses' own tokens are among those the scorer read
     assert score["num_scored_tokens"] >= row["num_tokens"]
-    assert ScoreWork("chunk 0", [row], "another scorer", session.store.epoch).rows.keys().isdisjoint(work.rows)
+    assert (
+        ScoreWork("chunk 0", [row], "another scorer", session.scorer, session.store.epoch)
+        .rows.keys()
+        .isdisjoint(work.rows)
+    )

@@ -129,12 +129,11 @@ class Lab:
         self,
         workspace: Path,
         changes: Mapping[str, Any] | None = None,
-        distil: Callable[..., dict[str, Any]] = flows.heal.distil,
         **options: Any,
     ) -> dict[str, Any]:
         """Return the outcome of a run, of which nothing is noted; what it raises is raised."""
         config = self.config(workspace, changes or {})
-        return dict(self._call_in_flow(lambda: distil(config, **options), workspace / "cache"))
+        return dict(self._call_in_flow(lambda: flows.heal.distil(config, **options), workspace / "cache"))
 
     def train(self, spec: StageSpec, on_progress: Any = None) -> StageResult:
         """Return the result of a stage, after writing its folder."""

@@ -17,12 +17,13 @@ import numpy as np
 from heal_core import prompts
 from heal_core.engines.base import GenerationRequest, SamplingConfig, ScoreRequest, ScoreResult
 from heal_core.keys import STAGE_VERSIONS
-from heal_core.records import Completion
+from heal_core.records import Completion, FinishReason
 from heal_core.verify.grade import verifier_identity
 from tasks.profiles import ProfileWork
 from tasks.samples import SampleWork, VerifyWork
 from tasks.scores import ScoreWork
 from tasks.session import Session
+from tasks.shards import PROBE_ID
 from tasks.training import StageWork
 from tests.flows.recompute.world import TOWER, Asked, complete, draw, is_finished, is_math, level_of, write
 
@@ -74,6 +75,7 @@ class Ledger:
         self.wanted: dict[str, dict[Any, float]] = {}
         self.calls: Counter[str] = Counter()
         self.profile_ids: set[str] = set()
+        self.reword: Callable[[Asked], Asked] = lambda asked: asked
         self.fail: Callable[[str, str], None] = lambda kind, prompt: None
         self._meanings: dict[str, Any] = {}
         self._slots: dict[str, tuple[str, str, Asked]] = {}
@@ -139,13 +141,19 @@ class Ledger:
         meaning = draw(parent, examples, work.num_optimizer_steps, settings)
         self.wanted["stages"][self.bind(work.checkpoint_id, meaning)] = 0.0
 
+    def probe(self, request: GenerationRequest) -> Completion:
+        """Return an answer to what belongs to no problem; it is not counted."""
+        self.fail("probe", request.prompt)
+        none = np.zeros(0)
+        return Completion(request.slot_id, none, none, none, none, "", FinishReason.STOP, 1, 0.01)
+
     def answer(self, request: GenerationRequest) -> Completion:
         """Return the scripted answer to a request, which is counted and must be what its slot was noted for."""
         kind, row_id, asked = self._slots[request.slot_id]
         assert (asked.prompt, asked.prefix_token_ids) == (request.prompt, request.prefix_token_ids)
         self.fail(kind, request.prompt)
         self.calls[kind] += 1
-        completion = complete(request, asked)
+        completion = complete(request, self.reword(asked))
         self._rows[row_id] = asked, completion.text
         return completion
 
@@ -159,7 +167,7 @@ class ScriptedEngine:
 
     def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingConfig) -> Iterator[Completion]:
         for request in reversed(requests):  # the order is not that of the requests
-            yield self.ledger.answer(request)
+            yield self.ledger.probe(request) if request.slot_id == PROBE_ID else self.ledger.answer(request)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[ScoreResult]:
         for request in reversed(requests):

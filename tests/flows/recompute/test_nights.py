@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,31 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
-from flows.heal import evaluate_promoted
+import flows.promotion
 from heal_core.deadline import Deadline
-from heal_core.errors import EngineStalledError, InputError, RequestError, StoreError, TooManyFailuresError
+from heal_core.errors import (
+    EngineStalledError,
+    InputError,
+    RequestError,
+    StoreError,
+    TooManyFailuresError,
+    TransientError,
+)
 from heal_core.promotion import PromotionConfig, decide_promotion
 from heal_core.store.check import check_store
 from heal_core.store.workspace import Workspace
+from tasks.problems import EVALUATION
 from tasks.slots import LIMIT_NAME
-from tests.flows.recompute.world import HELD_OUT_LEVELS, TRAIN_LEVELS, write_problems
+from tests.flows.recompute.world import HELD_OUT_LEVELS, TRAIN_LEVELS, level_of, write_problems
 
 pytestmark = pytest.mark.slow
 
 AT_ONCE = {"failures.retry_delay_seconds": 0.0, "failures.max_retries": 2}
 ALWAYS = 10**6
+
+
+def died() -> EngineStalledError:
+    return EngineStalledError("the engine's child died")
 
 
 class Faults:
@@ -63,10 +76,6 @@ def faults(lab: Any) -> Iterator[Faults]:
 @pytest.fixture(scope="module")
 def undisturbed(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return lab.run(tmp_path_factory.mktemp("undisturbed") / "workspace", AT_ONCE)
-
-
-def died() -> EngineStalledError:
-    return EngineStalledError("the engine's child died")
 
 
 def everything(run: Any) -> list[tuple[Any, ...]]:
@@ -178,18 +187,55 @@ def flows_summarise(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.parametrize("error", [died(), RequestError("not a number")])
 def test_a_fault_of_all_problems_puts_none_in_quarantine(
-    lab: Any, faults: Faults, undisturbed: Any, tmp_path: Path
+    lab: Any, faults: Faults, undisturbed: Any, tmp_path: Path, error: Exception
 ) -> None:
-    faults.plan("Shelf", died())
-    with pytest.raises(TooManyFailuresError, match="3 problems in a row"):
+    faults.plan("", error)
+    with pytest.raises(TransientError, match="fails on everything, so that no problem was put in quarantine"):
         lab.start(tmp_path / "workspace", AT_ONCE)
-    # the chunk 3 times, then three problems alone as often
-    assert faults.met == {"Shelf": 3 + 3 * 3}
     faults.clear()
     run = lab.run(tmp_path / "workspace", AT_ONCE)
     assert (run.run_id, quarantined(run)) == (undisturbed.run_id, [])
     assert everything(run) == everything(undisturbed)
+
+
+def test_an_engine_that_is_gone_on_the_second_night_costs_no_problem(lab: Any, faults: Faults, tmp_path: Path) -> None:
+    workspace, train = tmp_path / "workspace", tmp_path / "train.jsonl"
+    changes = {**AT_ONCE, "problems.path": str(train), "failures.max_quarantined_share": 0.5}
+    write_problems(train, TRAIN_LEVELS)
+    lab.run(workspace, changes)
+    write_problems(train, (*TRAIN_LEVELS, "easy", "hard"))
+    faults.plan("", died())
+    # what is stored already is no sign of life
+    with pytest.raises(TransientError, match="fails on everything"):
+        lab.start(workspace, changes)
+    faults.clear()
+    assert quarantined(lab.run(workspace, changes)) == []
+
+
+def test_a_fault_of_everything_after_a_quarantine_goes_on_with_the_same_run(
+    lab: Any, faults: Faults, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    faults.plan("Shelf 4 ", RequestError("too long"))
+    asked_students: list[str] = []
+
+    def fail(kind: str, prompt: str) -> None:
+        faults(kind, prompt)
+        if kind == "answers":
+            asked_students.append(prompt)
+        if asked_students:
+            raise died()
+
+    lab.ledger.fail = fail
+    with pytest.raises(TransientError, match="fails on everything"):
+        lab.start(workspace, {**AT_ONCE, "failures.max_quarantined_share": 0.1})
+    first = lab.ledger.session.run_id
+    lab.ledger.fail = faults
+    run = lab.run(workspace, {**AT_ONCE, "failures.max_quarantined_share": 0.1})
+    assert (run.run_id, run.counted["stages"]) == (first, 0)
+    assert quarantined(run) == [("Shelf 4 (hard)", "rollouts")]
 
 
 def test_a_run_that_loses_too_many_fails_and_tries_them_again_when_it_is_started_again(
@@ -280,6 +326,26 @@ def test_a_run_takes_a_slot_of_the_server_for_its_models_and_gives_it_back(lab: 
             client.delete_global_concurrency_limit_by_name(LIMIT_NAME)
 
 
+def test_a_retry_of_a_run_whose_problems_have_changed_says_so(lab: Any, tmp_path: Path) -> None:
+    workspace, train = tmp_path / "workspace", tmp_path / "train.jsonl"
+    changes = {**AT_ONCE, "problems.path": str(train)}
+    write_problems(train, TRAIN_LEVELS)
+    run = lab.run(workspace, changes)
+    assert lab.start(workspace, changes, retry=run.run_id)["state"] == "nothing_new"
+    write_problems(train, (*TRAIN_LEVELS, "easy"))
+    with pytest.raises(InputError, match=f"run {run.run_id} cannot be gone on with: the problems changed"):
+        lab.start(workspace, changes, retry=run.run_id)
+
+
+def test_a_run_whose_time_is_over_while_it_waits_is_stopped(lab: Any, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    workspace.create()
+    with workspace.lock():
+        over = Deadline(datetime(2026, 1, 1, tzinfo=UTC))
+        outcome = lab.start(workspace.root, {**AT_ONCE, "on_busy": "wait"}, until=over)
+    assert (outcome["state"], outcome["run_id"]) == ("stopped", None)
+
+
 # ---- what is promoted
 
 
@@ -302,26 +368,66 @@ def test_a_first_student_is_compared_with_the_untrained_one(undisturbed: Any) ->
     assert decision == promoted.decision
 
 
-def test_a_later_student_is_paired_with_the_best_on_the_held_out_problems_of_today(lab: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def worsen(lab: Any) -> Iterator[Callable[[], None]]:
+    """Return a function after which students that are trained from then on answer hard problems wrongly."""
+    known = set(), []  # type: tuple[set[str], list[bool]]
+
+    def reword(asked: Any) -> Any:
+        if asked.kind != "rollout" or not known[1]:
+            known[0].add(asked.weights)
+            return asked
+        return asked if asked.weights in known[0] or level_of(asked) != "hard" else replace(asked, sample_index=7)
+
+    lab.ledger.reword = reword
+    yield lambda: known[1].append(True)
+    lab.ledger.reword = lambda asked: asked
+
+
+def test_students_are_paired_with_the_best_ever_on_the_held_out_problems_of_today(
+    lab: Any, tmp_path: Path, worsen: Callable[[], None]
+) -> None:
     workspace, held_out = tmp_path / "workspace", tmp_path / "held_out.jsonl"
     changes = {**AT_ONCE, "problems.evaluation_path": str(held_out), "promotion.margin_points": -100.0}
     write_problems(held_out, HELD_OUT_LEVELS, first=50)
     first = lab.run(workspace, changes)
+    worsen()
     write_problems(held_out, (*HELD_OUT_LEVELS, "easy"), first=50)
     second = lab.run(workspace, {**changes, "sft.learning_rate": 2e-5})
-    ((checkpoint, best, num, becomes_best, difference),) = second.rows(
-        "SELECT checkpoint_id, best_checkpoint_id, num_problems, becomes_best, difference FROM promotions "
-        "WHERE run_id = $run"
+    lab.ledger.reword = lambda asked: asked
+    third = lab.run(workspace, {**changes, "sft.learning_rate": 3e-5})
+    query = (
+        "SELECT checkpoint_id, best_checkpoint_id, num_problems, avg_at_k, best_avg_at_k, difference, becomes_best "
+        "FROM promotions WHERE decision = 'promoted' ORDER BY rowid"
     )
-    ((first_checkpoint,),) = second.rows(f"SELECT checkpoint_id FROM promotions WHERE run_id = '{first.run_id}'")
-    assert (best, num) == (first_checkpoint, 4)
-    # only the new problem is put to the student of before: 2 answers
+    (one, *of_first), (two, *of_second), (three, *of_third) = third.rows(query)
+    # in 2 tries: easy is right in both, hard in the first, never in none: 1, 1/2, 0 of three problems, 1 more of four
+    assert of_first == [None, 3, 0.5, 0.5, 0.0, True]
+    # it has none of the hard one; only the new problem is put to the best of before: 2 answers
+    assert of_second == [one, 4, 0.5, 0.625, -0.125, False]
     assert second.counted["promotion"] == 2
-    new, old = scores(second, "evaluation", "heal"), scores(second, "promotion", "best")
-    assert difference == pytest.approx(np.mean([new[problem] - old[problem] for problem in new]))
-    assert becomes_best == (difference >= 0)
-    assert (workspace / "students" / "latest").resolve() == workspace / "checkpoints" / checkpoint
+    # not with the second, which is the latest but not the best
+    assert of_third == [one, 4, 0.625, 0.625, 0.0, True]
+    assert (workspace / "students" / "latest").resolve() == workspace / "checkpoints" / three
+    assert len({one, two, three, first.run_id}) == 4
     assert is_sound(workspace)
+
+
+def test_a_run_that_goes_on_after_another_student_became_the_best_is_paired_with_that(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = tmp_path / "workspace"
+    changes = {**AT_ONCE, "promotion.margin_points": -100.0}
+    lab.run(workspace, changes)
+    decide = flows.promotion.decide
+    monkeypatch.setattr(flows.promotion, "decide", lambda *_: (_ for _ in ()).throw(StoreError("killed")))
+    with pytest.raises(StoreError, match="killed"):
+        lab.start(workspace, {**changes, "sft.learning_rate": 2e-5})
+    monkeypatch.setattr(flows.promotion, "decide", decide)
+    third = lab.run(workspace, {**changes, "sft.learning_rate": 3e-5})
+    second = lab.run(workspace, {**changes, "sft.learning_rate": 2e-5})
+    ((best,),) = second.rows("SELECT best_checkpoint_id FROM promotions WHERE run_id = $run")
+    assert [(best,)] == third.rows("SELECT checkpoint_id FROM promotions WHERE run_id = $run")
 
 
 def test_a_student_below_the_margin_is_refused_and_the_old_one_stays(lab: Any, tmp_path: Path) -> None:
@@ -388,10 +494,10 @@ def test_the_promoted_student_is_evaluated_on_the_problems_of_today(lab: Any, tm
     changes = {**AT_ONCE, "problems.evaluation_path": str(held_out), "promotion.margin_points": -100.0}
     write_problems(held_out, HELD_OUT_LEVELS, first=50)
     with pytest.raises(InputError, match="no student has been promoted"):
-        lab.start(workspace, changes, distil=evaluate_promoted)
+        lab.start(workspace, changes, purpose=EVALUATION)
     first = lab.run(workspace, changes)
     write_problems(held_out, (*HELD_OUT_LEVELS, "easy"), first=50)
-    run = lab.run(workspace, changes, distil=evaluate_promoted)
+    run = lab.run(workspace, changes, purpose=EVALUATION)
     # 16 rollouts of the teacher, and 2 answers of each student, to the new problem alone
     assert (run.counted["rollouts"], run.counted["evaluation"], run.counted["stages"]) == (16, 4, 0)
     ((purpose, num),) = run.rows(
@@ -401,7 +507,7 @@ def test_the_promoted_student_is_evaluated_on_the_problems_of_today(lab: Any, tm
     assert (purpose, num) == ("evaluation", 4)
     arms = dict(run.rows("SELECT arm, num_problems FROM evaluations WHERE run_id = $run AND band = 'all'"))
     assert arms == {"teacher": 4, "base": 4, "latest": 4}
-    assert lab.start(workspace, changes, distil=evaluate_promoted)["state"] == "nothing_new"
+    assert lab.start(workspace, changes, purpose=EVALUATION)["state"] == "nothing_new"
     assert json.loads((workspace / "summaries" / f"{run.run_id}.json").read_text())["evaluation"]["latest"]
     assert first.run_id != run.run_id
 

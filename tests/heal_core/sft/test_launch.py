@@ -161,7 +161,12 @@ def test_a_stage_stops_at_its_time_with_a_checkpoint_and_goes_on_to_the_same_wei
 ) -> None:
     # the time is over from the start: one step is taken, so that every start gets further
     past = datetime(2026, 1, 1, tzinfo=UTC)
-    spec = trained[0].model_copy(update={"output_dir": tmp_path / "checkpoint", "stop_at": past})
+    # a launcher makes a failure of any exit code but 0
+    launcher = tmp_path / "launch"
+    launcher.write_text(f'#!/bin/sh\n{sys.executable} "$@" || exit 1\n')
+    launcher.chmod(0o755)
+    config = CONFIG.model_copy(update={"launcher": (str(launcher),)})
+    spec = trained[0].model_copy(update={"output_dir": tmp_path / "checkpoint", "stop_at": past, "config": config})
     for step in (1, 2):
         with pytest.raises(TimeIsUpError, match=f"stage I of arm heal stopped after step {step} of {NUM_STEPS}"):
             run_stage(spec)

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test bench check check-full lint types contracts lab-check clean
+.PHONY: help demo deploy-local test bench check check-full lint types contracts lab-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -21,6 +21,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP)  ## Distil the lab's student from its teacher: the whole pipeline, some minutes on 2 cores
 	$(BIN)/heal run deployments/lab/demo.yaml
+
+deploy-local: $(STAMP)  ## Start a Prefect server and a worker here, with the nightly runs deployed, until Ctrl-C
+	@exec $(BIN)/python -m deployments.local
 
 test: $(STAMP)  ## Run the tests, on up to 4 cores
 	$(BIN)/python -m pytest -m "not full" -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder

@@ -46,11 +46,11 @@ class PrefectApi:
 
     def ensure_pool(self, name: str) -> None:
         """Create the work pool of type process unless it exists."""
-        self._create("/work_pools/", {"name": name, "type": "process"})
+        self._ensure("/work_pools/", {"name": name, "type": "process"})
 
     def ensure_limit(self, name: str, slots: int) -> None:
         """Create the global concurrency limit unless it exists; a changed number of slots is left as it is."""
-        self._create("/v2/concurrency_limits/", {"name": name, "limit": slots})
+        self._ensure("/v2/concurrency_limits/", {"name": name, "limit": slots})
 
     def read_deployments(self) -> list[dict[str, Any]]:
         """Return all deployments, with the name of their flow as `flow_name`."""
@@ -84,10 +84,12 @@ class PrefectApi:
             state["state_details"] = {"scheduled_time": starts_at.isoformat()}
         self._post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
-    def _create(self, path: str, body: dict[str, Any]) -> None:
-        response = self._send("POST", path, json=body)
-        if response.status_code != httpx.codes.CONFLICT:
-            response.raise_for_status()
+    def _ensure(self, path: str, body: dict[str, Any]) -> None:
+        found = self._send("GET", path + body["name"])
+        if found.status_code == httpx.codes.NOT_FOUND:
+            self._post(path, body)
+        else:
+            found.raise_for_status()
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         return self._send("POST", path, json=body).raise_for_status().json()

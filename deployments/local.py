@@ -11,8 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ import httpx
 import typer
 import yaml
 
-from deployments.api import FlowRun, PrefectApi
+from deployments.api import PrefectApi
 from deployments.processes import (
     Child,
     ServerError,
@@ -45,6 +44,7 @@ POOL = "heal"
 MODELS_LIMIT = "heal-models"
 """The global concurrency limit that a run takes a slot of while a model is loaded."""
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WATCH_SECONDS = 5.0
 _RUN_SECONDS = 20.0
 _WORKER_SECONDS = 10.0
@@ -86,9 +86,8 @@ class Settings:
 
 def main() -> None:
     """Run until Ctrl-C or SIGTERM; exit code 2 for a mistake in what was asked, 1 if Prefect fails."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPS:
         signal.signal(number, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
     try:
         settings = Settings.from_environment()
         deployments = read_deployments(settings)
@@ -163,9 +162,10 @@ def _serve(settings: Settings, deployments: dict[str, Any]) -> None:
             _tell(settings, address, api)
             _watch(server, worker, api, recovery)
         except KeyboardInterrupt:
-            with _uninterrupted():
-                say("stopping")
-                _stop(server, worker, recovery)
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_IGN)
+            say("stopping")
+            _stop(server, worker, recovery)
         except httpx.HTTPError as error:
             raise ServerError(f"Prefect's server failed: {error}; see {server.log_path}") from error
         finally:
@@ -182,18 +182,31 @@ def deploy(home: Path, deployments: dict[str, Any], api: PrefectApi) -> None:
     """
     api.ensure_pool(POOL)
     api.ensure_limit(MODELS_LIMIT, 1)
+    _keep_paused(deployments, api)
     path = home / "deployed.yaml"
     path.write_text(yaml.safe_dump(deployments, sort_keys=False))
     run_prefect(["deploy", "--all", "--prefect-file", str(path)], home / "logs" / "deploy.log", ROOT)
 
 
+def _keep_paused(deployments: dict[str, Any], api: PrefectApi) -> None:
+    """Pause in the file what is paused on the server; Prefect would take up its schedule again."""
+    existing = {deployment["name"]: deployment for deployment in api.read_deployments()}
+    for deployment in deployments["deployments"]:
+        before = existing.get(deployment["name"], {"paused": False, "schedules": []})
+        deployment["paused"] = before["paused"]
+        if before["schedules"] and not any(schedule["active"] for schedule in before["schedules"]):
+            for schedule in deployment.get("schedules", []):
+                schedule["active"] = False
+
+
 def _watch(server: Child, worker: Child, api: PrefectApi, recovery: Recovery) -> None:
     """Look after children and runs, and tell what happens to them, for ever."""
+    names = {deployment["id"]: _name(deployment) for deployment in api.read_deployments()}
     told: dict[str, str] | None = None
     while True:
         try:
             sentences = recovery.put_back_dead(worker_runs=True)
-            states = _read_states(api)
+            states = _read_states(api, names)
             sentences += [states[run] for run in reversed(states) if told is not None and told.get(run) != states[run]]
             told = states
         except httpx.HTTPError:  # the server is restarting
@@ -203,15 +216,19 @@ def _watch(server: Child, worker: Child, api: PrefectApi, recovery: Recovery) ->
         time.sleep(_WATCH_SECONDS)
 
 
-def _read_states(api: PrefectApi) -> dict[str, str]:
-    """Return a sentence on each of the latest runs that have started, the latest first."""
-    runs = api.read_runs("RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED", limit=20)
-    return {run["id"]: f"{run['name']}: {run['state']['name']}{_because(run)}" for run in runs}
-
-
-def _because(run: FlowRun) -> str:
-    message = run["state"]["message"]
-    return f" ({message.splitlines()[0]}; run {run['id']})" if message and run["state"]["type"] != "COMPLETED" else ""
+def _read_states(api: PrefectApi, names: dict[str, str]) -> dict[str, str]:
+    """Return a sentence on each of the latest runs, the latest first; `names` are those of the deployments."""
+    told = {}
+    for run in api.read_runs(
+        "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED", limit=20
+    ):
+        state, has_begun = run["state"], run["run_count"] > 0  # until then its name is two random words
+        name = run["name"] if has_begun else f"a run of {names.get(run['deployment_id'], 'another deployment')}"
+        why = state["message"] and state["type"] != "COMPLETED"
+        told[run["id"]] = f"{name}: {state['name']}" + (f" ({state['message'].splitlines()[0]})" if why else "")
+        if state["type"] in ("FAILED", "CRASHED"):
+            told[run["id"]] += f"; prefect flow-run logs {run['id']}"
+    return told
 
 
 def _stop(server: Child, worker: Child, recovery: Recovery) -> None:
@@ -229,8 +246,7 @@ def _tell(settings: Settings, address: str, api: PrefectApi) -> None:
     prefect = _for_people(Path(sys.executable).with_name("prefect"))
     typer.echo(f"\nHEAL is deployed ({_for_people(PREFECT_FILE)}) and runs until Ctrl-C.\n")
     for deployment in api.read_deployments():
-        name = f"{deployment['flow_name']}/{deployment['name']}"
-        typer.echo(f"  {name:32} {_describe_next(api, deployment)}")
+        typer.echo(f"  {_name(deployment):32} {_describe_next(api, deployment)}")
         config = deployment["parameters"]["config"]
     typer.echo(f"""
   config         {config}
@@ -243,16 +259,20 @@ def _tell(settings: Settings, address: str, api: PrefectApi) -> None:
 """)
 
 
+def _name(deployment: dict[str, Any]) -> str:
+    return f"{deployment['flow_name']}/{deployment['name']}"
+
+
 def _for_people(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def _describe_next(api: PrefectApi, deployment: dict[str, Any]) -> str:
     schedules = [schedule for schedule in deployment["schedules"] if schedule["active"]]
-    if not schedules:
+    if not deployment["schedules"]:
         return "when started by hand"
-    if deployment["paused"]:
-        return "paused"
+    if not schedules or deployment["paused"]:
+        return "paused; the web page has the switch"
     deadline = time.monotonic() + 15
     while (run := api.read_next_run(deployment["id"])) is None and time.monotonic() < deadline:
         time.sleep(0.5)  # the server's scheduler has a look every few seconds
@@ -267,20 +287,14 @@ def _describe_next(api: PrefectApi, deployment: dict[str, Any]) -> str:
 
 
 def say(sentence: str | None) -> None:
-    if sentence:
-        typer.echo(f"{datetime.now():%H:%M:%S} {sentence}")
+    """Print a line with the time; what is to be done is done also when the terminal is gone."""
+    with suppress(OSError):
+        if sentence:
+            typer.echo(f"{datetime.now():%H:%M:%S} {sentence}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Go on when asked to stop again."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    yield
 
 
 if __name__ == "__main__":

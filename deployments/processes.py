@@ -98,7 +98,8 @@ def use_server(home: Path, port: int) -> str:
         {
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": f"{address}/api",
-            "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
+            **_without_proxy("NO_PROXY"),
+            **_without_proxy("no_proxy"),
             "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
@@ -108,8 +109,14 @@ def use_server(home: Path, port: int) -> str:
     os.environ.setdefault(
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
     )
+    os.environ.setdefault("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs")  # those of 90 days ago
     os.environ.setdefault("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false")
     return address
+
+
+def _without_proxy(name: str) -> dict[str, str]:
+    """Return the variable, of which there are two spellings, with our address added."""
+    return {name: ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))}
 
 
 def new_server(home: Path, port: int) -> Child:

@@ -197,11 +197,15 @@ class Local:
         self.scheduled = self.wait_for_end(self.scheduled_runs()[-1]["id"])
         assert self.scheduled["state"]["type"] == "COMPLETED", self.log
 
-    def pause(self) -> None:
-        """Pause the schedule of the nightly deployment."""
+    def pause(self, active: bool = False) -> None:
+        """Pause the schedule of the nightly deployment, or take it up again."""
         nightly = self.deployment("nightly")
         path = f"/deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}"
-        self.ask("PATCH", path, json={"active": False})
+        self.ask("PATCH", path, json={"active": active})
+
+    def is_paused(self) -> bool:
+        (schedule,) = self.deployment("nightly")["schedules"]
+        return not schedule["active"]
 
     def process_of(self, run_id: str) -> int:
         """Return the process that Prefect has started for a flow run; 0 if it has ended."""
@@ -378,6 +382,7 @@ def test_a_stop_interrupts_a_run_and_the_next_start_goes_on(local: Local, heal: 
     assert "was interrupted and goes on at the next start" in local.log
     assert run_id not in find_processes() and not any(map(psutil.pid_exists, children))
     local.start()
+    assert local.is_paused(), "the next start took up a paused schedule"
     run = local.wait_for_end(run_id)
     assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 2)
     assert "Interrupted" in local.history(run_id)
@@ -433,6 +438,7 @@ def test_a_schedule_that_fires_during_its_own_run_is_cancelled(local: Local, hea
     local.config = heal.config(workspace)  # long enough for the next minute to come
     try:
         local.start(EVERY_MINUTE)
+        local.pause(active=True)
         wait_until(lambda: local.num_scheduled("CANCELLED") > 0, lambda: local.log)
         assert local.num_scheduled("RUNNING") == 1
         local.pause()

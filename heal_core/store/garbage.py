@@ -140,7 +140,8 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
     known = {row["run_id"] for row in store.rows("SELECT run_id FROM runs")}
     if unknown := sorted(set(forget) - known):
         raise InputError(f"there is no run {', '.join(unknown)}; `heal status` lists them: {', '.join(sorted(known))}.")
-    _check_forgettable(store, forget)
+    if known - set(forget):
+        _check_forgettable(store, forget)
     store.rows("CREATE OR REPLACE TEMP TABLE forgotten (run_id VARCHAR)")
     for run_id in forget:
         store.rows("INSERT INTO forgotten VALUES (?)", [run_id])
@@ -177,7 +178,7 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
 
 
 def _check_forgettable(store: Store, forget: Sequence[str]) -> None:
-    """Check that the runs did not make the latest student or the best, nor what these were trained on from."""
+    """Check that the runs made neither the latest student nor the best, nor what these began from."""
     students = {row["checkpoint_id"] for row in (read_promoted(store),) if row} | set(read_best_students(store)[:1])
     line = {row["run_id"] for row in read_makers(store, sorted(students))}
     if needed := sorted(line & set(forget)):

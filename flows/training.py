@@ -37,7 +37,7 @@ def train_arm(session: Session, arm: str) -> None:
         num_heal = len(read_stage(session.store, session.run_id, "heal", stage))
         steps = num_optimizer_steps(num_heal, epochs, config.sft.batch_size)
         work = StageWork(session, arm, stage, parent, [row["trajectory_id"] for row in examples], steps)
-        session.check_time()
+        session.check_end()
         retried(train_stage, config.failures)(session, work)
         parent = work.checkpoint
         used.append(parent.checkpoint_id)

@@ -13,6 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
+from heal_core import interruption
 from heal_core.failures import FailuresConfig, may_pass
 
 _JITTER_FACTOR = 0.5
@@ -25,8 +26,8 @@ def _given_key(_: TaskRunContext, parameters: dict[str, Any]) -> str | None:
 
 
 def _may_pass(_: Any, __: Any, state: Any) -> bool:
-    """Return whether a failure is of the kind that a retry can mend."""
-    return may_pass(state.result(raise_on_failure=False))
+    """Return whether a failure is of the kind that a retry can mend, in a process that is not to end."""
+    return not interruption.has_come() and may_pass(state.result(raise_on_failure=False))
 
 
 def cached_task(name: str) -> Any:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from heal_core import interruption
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
 from heal_core.engines import gpu
@@ -116,8 +117,14 @@ class Session:
         assert self._quarantine is not None, "the run has not begun"
         return self._quarantine
 
-    def check_time(self) -> None:
-        """Raise `TimeIsUpError` when the time given to the run is over."""
+    def check_end(self) -> None:
+        """Raise when the run has to end now.
+
+        Raises:
+            TimeIsUpError: If the time given to it is over.
+            KeyboardInterrupt: If its process was asked to end.
+        """
+        interruption.check()
         if self.deadline is not None:
             self.deadline.check()
 
@@ -224,7 +231,7 @@ class Session:
         before, started = Counter(self.made), time.monotonic()
         self.phase_name = name
         with log_context(run=self.run_id, phase=name):
-            self.check_time()
+            self.check_end()
             yield
             self.store.check_decided()
             made = dict(self.made - before)

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from flows.cli import compare, doctor, look, run, sql, store
+from heal_core import interruption
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
 USER_MISTAKES = (ConfigError, InputError, ModelError, StoreError)
@@ -37,32 +38,11 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(store.app)
 
 
-class _Interruption:
-    """SIGTERM is treated as Ctrl-C, and either is remembered.
-
-    Libraries replace the handlers, and turn an interruption into errors of their own; the
-    file that Python writes every signal's number to knows better.
-    """
-
-    def __init__(self) -> None:
-        self._received, wakeup = os.pipe()
-        os.set_blocking(self._received, False)
-        os.set_blocking(wakeup, False)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def has_come(self) -> bool:
-        """Return whether one of the two has been received since this was last asked."""
-        try:
-            return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(os.read(self._received, 1024))
-        except BlockingIOError:
-            return False
-
-
 def main() -> None:
     """Run the command line; an expected error is one message, without a traceback."""
     console = Console(stderr=True)
-    interruption = _Interruption()
+    interruption.listen()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         exit_code = app(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:

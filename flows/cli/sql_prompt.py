@@ -14,6 +14,7 @@ from rich.console import Console
 
 from flows.cli.sql_output import Target, put_result
 from flows.cli.table import print_table
+from heal_core import interruption
 from heal_core.errors import HealError, InputError
 from heal_core.store.query import Result, SqlSession
 from heal_core.store.sqltext import is_complete
@@ -116,16 +117,15 @@ def _show(result: Result) -> None:
 @contextmanager
 def _own_signals() -> Iterator[None]:
     """Let Ctrl-C stop a query and not be remembered as the end of the command; SIGTERM ends it at once."""
-    wakeup = signal.set_wakeup_fd(-1)
     terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # polars has put a handler of its own before Python's, after which a waiting input() goes on waiting
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        yield
+        with interruption.unheard():
+            yield
     finally:
         signal.signal(signal.SIGINT, interrupt)
         signal.signal(signal.SIGTERM, terminate)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
 
 
 @contextmanager

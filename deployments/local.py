@@ -34,13 +34,13 @@ from deployments.processes import (
     wait_until_healthy,
 )
 from deployments.recovery import Recovery
+from flows.schedule import POOL
 from heal_core.config import load_config
 from heal_core.deadline import parse_deadline
 from heal_core.errors import ConfigError, HealError
 
 ROOT = Path(__file__).parents[1]
 PREFECT_FILE = ROOT / "deployments" / "prefect.yaml"
-POOL = "heal"
 MODELS_LIMIT = "heal-models"
 """The global concurrency limit that a run takes a slot of while a model is loaded."""
 

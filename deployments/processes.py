@@ -19,14 +19,6 @@ from deployments.api import PrefectApi
 from heal_core.children import child_environment, start_child
 from heal_core.errors import ConfigError, HealError
 
-# Ctrl-C at a terminal reaches the whole process group, and the server must outlive the runs. A shell
-# starts what runs in the background with SIGINT ignored, which a worker needs to stop.
-_IN_A_SESSION_OF_ITS_OWN = """
-import os, signal, sys
-os.setsid()
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 _SETTLED_SECONDS = 30.0
 _MAX_DELAY_SECONDS = 60.0
 _STARTUP_SECONDS = 180.0
@@ -52,10 +44,11 @@ class Child:
         """Start it; its output is added to the log."""
         with self.log_path.open("ab") as log:
             self._process = start_child(
-                [sys.executable, "-c", _IN_A_SESSION_OF_ITS_OWN, *self._command],
+                self._command,
                 env=child_environment(),
                 stdout=log,
                 stderr=log,
+                own_session=True,  # Ctrl-C is ours to answer: the server must outlive the runs
             )
         self._started = time.monotonic()
 

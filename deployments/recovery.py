@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployments.api import FlowRun, PrefectApi
+from flows.crash import tell_of_crash
 
 MAX_CRASHES = 3
 """A run that has crashed so often is not started again by itself."""
@@ -83,7 +84,9 @@ class Recovery:
     def _put_back(self, run: FlowRun) -> str:
         name = run["name"]
         if run["state"]["type"] != "CRASHED":
-            self.api.set_state(run["id"], "CRASHED", "Crashed", "its process is gone: killed, or the machine went down")
+            why = "its process is gone: killed, or the machine went down"
+            self.api.set_state(run["id"], "CRASHED", "Crashed", why)
+            tell_of_crash(run["id"], name, run["parameters"], why)  # where a worker has seen it, that has told
         num_crashes = self._count_crashes(run)
         if num_crashes >= MAX_CRASHES:
             message = f"crashed {num_crashes} times, and is not started again by itself"
@@ -99,7 +102,7 @@ class Recovery:
         for state in self.api.read_history(run["id"]):
             if state["name"] in ("Scheduled", INTERRUPTED):
                 num_crashes = 0
-            num_crashes += state["type"] == "CRASHED" != before
+            num_crashes += state["type"] == "CRASHED" and before != "CRASHED"
             before = state["type"]
         return num_crashes
 

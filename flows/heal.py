@@ -23,6 +23,7 @@ from flows.repair import repair_and_guide
 from flows.rollouts import profile_and_band, sample_rollouts
 from flows.selection import select_examples
 from flows.training import train_arms
+from heal_core import interruption
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
 from heal_core.errors import ConfigError, StoreError, TimeIsUpError
@@ -59,16 +60,16 @@ def heal(
 
 
 @flow(name="heal-phase", flow_run_name="heal {phase}", task_runner=TASK_RUNNER, validate_parameters=False)
-def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> dict[str, int]:
-    """Return what one phase newly made; the phases before it must have been closed.
+def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> dict[str, Any]:
+    """Return the outcome of one phase, `completed` with what was newly made or `stopped`; those before it are closed.
 
     Raises:
         ConfigError: If there is no such phase, or an earlier one is missing.
     """
     if phase not in PHASES:
         raise ConfigError(f"there is no phase {phase!r}; the phases are, in order: {', '.join(PHASES)}.")
-    with Session.open(config, until) as session:
-        take_in_problems(session)
+    with announced(config) as announcement, Session.open(config, until) as session:
+        announcement.run_id = take_in_problems(session)
         names = list(PHASES)
         before = names[: names.index(phase)]
         missing = [name for name in before if name not in session.closed_phases]
@@ -79,7 +80,8 @@ def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> 
         session.quarantine.enter_phases(before)
         with _ended(session), model_slot(session.deadline), session.phase(phase):
             PHASES[phase](session)
-        return dict(session.made)
+        return {"run_id": session.run_id, "state": "completed", "made": dict(session.made)}
+    return announcement.outcome
 
 
 def distil(
@@ -127,6 +129,7 @@ def _ended(session: Session) -> Iterator[None]:
         session.record_event("stopped", session.phase_name, {"reason": str(reason)})
         raise
     except Exception as error:
+        interruption.check()
         try:
             session.record_event("failed", session.phase_name, {"error": f"{type(error).__name__}: {error}"})
         except StoreError as second:  # the first error is the one to tell

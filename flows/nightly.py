@@ -17,32 +17,25 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 from prefect.states import Completed
 
+from flows.crash import tell_of_crash
 from flows.heal import TASK_RUNNER, distil
 from flows.outcome import announced
 from heal_core.config import RunConfig, load_config
 from heal_core.deadline import Deadline, parse_deadline
-from heal_core.errors import ConfigError
-from heal_core.notify import Notification, send
 from heal_core.store.workspace import Workspace
 from tasks.problems import EVALUATION
 
 
 def _name() -> str:
     """Return a flow run's name for people: what runs, on which config, of which day."""
-    started = runtime.flow_run.scheduled_start_time
+    started = runtime.flow_run.scheduled_start_time.astimezone()  # Prefect tells it in UTC
     config = Path(str(runtime.flow_run.parameters.get("config", ""))).stem
     return f"{runtime.flow_run.flow_name} {config} {started:%Y-%m-%d %H:%M}"
 
 
 def _tell_of_crash(flow: Any, flow_run: Any, state: Any) -> None:
-    """Notify that the process of a run was lost: called by the worker, since the run itself no longer can."""
-    try:
-        config = load_config(flow_run.parameters["config"], flow_run.parameters.get("overrides") or [])
-    except (ConfigError, KeyError):
-        return  # without a config nobody is known who could be told
-    workspace = str(Workspace(config.workspace).root)
-    title = f"HEAL {flow_run.name} crashed: {state.message}. What is finished is stored; the next start goes on."
-    send(config.notify, Notification("crashed", None, workspace, title, {"flow_run": str(flow_run.id)}))
+    """What a worker calls when the process of a run of its is lost."""
+    tell_of_crash(str(flow_run.id), flow_run.name, flow_run.parameters, state.message)
 
 
 @flow(name="nightly", flow_run_name=_name, task_runner=TASK_RUNNER, on_crashed=[_tell_of_crash])
@@ -73,6 +66,10 @@ def evaluate_latest(config: str, overrides: list[str] | None = None, until: str 
         until: When to stop cleanly.
     """
     settings = load_config(config, overrides or [])
+    if not (Workspace(settings.workspace).students / "latest").is_symlink():
+        # a schedule may well come before the first promotion, and nothing is wrong then
+        none: State[dict[str, Any]] = Completed(name="No student yet", message="no student has been promoted so far")
+        return none
     deadline = _deadline(settings, until)
     with _results_in(settings):
         return _as_state(distil(settings, deadline, purpose=EVALUATION))

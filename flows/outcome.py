@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heal_core import interruption
 from heal_core.config import RunConfig
-from heal_core.errors import TimeIsUpError
+from heal_core.errors import TimeIsUpError, in_one_line
 from heal_core.logs import log_to
 from heal_core.notify import Notification, send
 from heal_core.store import durable
@@ -47,14 +48,16 @@ def announced(config: RunConfig) -> Iterator[Announcement]:
         send(config.notify, Notification(event, announcement.run_id, str(workspace.root), title, detail))
 
     with log_to(workspace.logs / "heal.jsonl"):
+        interruption.listen()
         try:
             yield announcement
         except TimeIsUpError as reason:
             stopped = {"run_id": announcement.run_id, "state": "stopped", "reason": str(reason)}
             announcement.outcome = stopped | {"title": describe(stopped)}
         except Exception as error:
+            interruption.check()
             words = f"{type(error).__name__}: {error}"
-            title = f"HEAL run {announcement.run_id or 'in ' + config.workspace} failed: {_in_one_line(words)}"
+            title = f"HEAL run {announcement.run_id or 'in ' + config.workspace} failed: {in_one_line(words)}"
             tell("failed", title, {"error": words})
             raise
         if outcome := announcement.outcome:
@@ -89,12 +92,6 @@ def describe(outcome: dict[str, Any]) -> str:
         words += f"; avg@{student['k']} {100 * student['avg_at_k']:.1f} % on {student['problems']} held-out problems"
     promotion = outcome.get("promotion")
     return words + (f"; {promotion['decision']}" if promotion else "")
-
-
-def _in_one_line(words: str) -> str:
-    """Return the first line, and the last where that introduces the end of a log."""
-    first, *others = words.strip().splitlines()
-    return f"{first} {others[-1].strip()}" if others and first.endswith(":") else first
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ def start_child(
     stdin: Stream = subprocess.DEVNULL,
     stdout: Stream = None,
     stderr: Stream = None,
+    own_session: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Return a running `command` (no shell) that the kernel kills when this process ends, however it ends.
 
@@ -50,6 +51,8 @@ def start_child(
         pass_fds: File descriptors that stay open in the child, under the same numbers.
         env: The whole environment; that of this process by default.
         stdin: As for `subprocess.Popen`, and so are `stdout` and `stderr`.
+        own_session: Out of reach of the terminal's Ctrl-C, and open to a SIGINT that is sent to it alone, which
+            what a shell starts in the background ignores.
 
     Raises:
         OSError: If the program cannot be started.
@@ -63,7 +66,8 @@ def start_child(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
+            start_new_session=own_session,
+            preexec_fn=_prepare(os.getpid(), own_session),
         )
 
     # The kernel's "parent" is the thread that forked, not the process: a child started
@@ -75,6 +79,18 @@ def start_child(
 def _starter(process_id: int) -> ThreadPoolExecutor:
     """Return the one thread of process `process_id` that forks; it lives as long as the process."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start-child-{process_id}")
+
+
+def _prepare(parent_id: int, hears_interrupts: bool) -> Callable[[], None]:
+    """Return what the child runs between fork and exec."""
+    die_with_parent = _die_with(parent_id) if sys.platform == "linux" else lambda: None
+
+    def prepare() -> None:
+        die_with_parent()
+        if hears_interrupts:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return prepare
 
 
 def _die_with(parent_id: int) -> Callable[[], None]:

@@ -74,3 +74,9 @@ class TooManyFailuresError(HealError, RuntimeError):
 
 class TimeIsUpError(HealError, RuntimeError):
     """The time given to a run is over: it ends between two pieces of work, and the next start goes on from there."""
+
+
+def in_one_line(text: str) -> str:
+    """Return the first line of an error, with the last one where the first introduces the end of a log."""
+    first, *others = text.strip().splitlines() or [""]
+    return f"{first} {others[-1].strip()}" if others and first.endswith(":") else first

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from heal_core import interruption
 from heal_core.engines.base import EngineConfig, GenerationRequest, SamplingConfig
-from heal_core.errors import HealError, TransientError
+from heal_core.errors import HealError, TransientError, in_one_line
 from heal_core.failures import may_be_of_a_problem
 from heal_core.logs import log_context
 from heal_core.prompts import student_prompt
@@ -48,18 +49,19 @@ def run_shard(session: Session, task: Any, shard: Any) -> Iterator[Any]:
     A problem that fails alone goes to the quarantine, and nothing is yielded for it.
 
     Raises:
-        TimeIsUpError: If the run has to end now.
+        TimeIsUpError, KeyboardInterrupt: If the run has to end now.
         HealError: If the fault is not a problem's: the engine does nothing else either.
     """
-    session.check_time()
+    session.check_end()
     task = retried(task, session.config.failures)
     with log_context(shard=shard.label):
         try:
             result = task(session, shard)
         except Exception as error:
+            interruption.check()  # before it is taken for a fault of the work
             if not may_be_of_a_problem(error):
                 raise
-            logger.warning("%s failed, its problems are tried alone: %s", shard.label, _first_line(error))
+            logger.warning("%s failed, its problems are tried alone: %s", shard.label, _describe(error))
             yield from _run_alone(session, task, shard)
             return
     yield result
@@ -67,15 +69,16 @@ def run_shard(session: Session, task: Any, shard: Any) -> Iterator[Any]:
 
 def _run_alone(session: Session, task: Any, shard: Any) -> Iterator[Any]:
     for problem_id, alone in shard.by_problem().items():
-        session.check_time()
+        session.check_end()
         try:
             result = task(session, alone)
         except Exception as error:
+            interruption.check()
             if not may_be_of_a_problem(error):
                 raise
             if shard.model is not None:
                 _check_engine(session, shard.model, error)
-            logger.warning("problem %s failed at %s: %s", problem_id, shard.work, _first_line(error))
+            logger.warning("problem %s failed at %s: %s", problem_id, shard.work, _describe(error))
             session.quarantine.add(problem_id, session.phase_name, shard.work, error)
         else:
             yield result
@@ -98,9 +101,9 @@ def _check_engine(session: Session, model: EngineConfig, error: Exception) -> No
             last = second
     raise TransientError(
         f"{model.model_name_or_path} fails on everything, so that no problem was put in quarantine: "
-        f"{_first_line(last)}. Mend the cause and start the run again: it goes on from what is stored."
+        f"{_describe(last)}. Mend the cause and start the run again: it goes on from what is stored."
     ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+def _describe(error: BaseException) -> str:
+    return in_one_line(f"{type(error).__name__}: {error}")

@@ -19,6 +19,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from heal_core.errors import in_one_line
+
 if TYPE_CHECKING:
     from heal_core.progress import Progress
     from heal_core.store.workspace import Workspace
@@ -204,13 +206,11 @@ def _last_event(row: Row, is_short: bool) -> str:
 
 def _remark(row: Row) -> str:
     """Return why a run failed or stopped, in one line; empty for all others."""
-    lines = (row["reason"] or "").strip().splitlines() if row["state"] in ("failed", "stopped") else []
-    if not lines:
+    if not row["reason"] or row["state"] not in ("failed", "stopped"):
         return ""
-    # what a child's log ends with is the point of the message that leads to it
-    first = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     # an error may quote a model's text, which must not steer the terminal
-    return f"{row['state']}: " + "".join(sign if sign.isprintable() else " " for sign in first)
+    words = "".join(sign if sign.isprintable() else " " for sign in in_one_line(row["reason"]))
+    return f"{row['state']}: {words}"
 
 
 # ---- what comes next

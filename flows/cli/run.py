@@ -50,8 +50,10 @@ def run(
     if phase is None:
         _show(config, heal(config, deadline), as_json)
         return
-    made = heal_phase(config, phase, deadline)
-    if not any(made.values()):
+    outcome = heal_phase(config, phase, deadline)
+    if outcome["state"] == "stopped":
+        _show(config, outcome, as_json)
+    elif not any(outcome["made"].values()):
         Console().print(f"Nothing to do: phase {phase} had all that it needs.")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from deployments.local import Settings, read_deployments
+from deployments.local import MODELS_LIMIT, Settings, read_deployments
 from heal_core.errors import ConfigError
+from tasks.slots import LIMIT_NAME
 
 ROOT = Path(__file__).parents[2]
 UNCHANGED = Settings(
@@ -30,6 +31,11 @@ def test_a_deployment_names_a_flow_and_gives_what_it_takes(name: str) -> None:
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
     assert set(deployment["parameters"]) <= set(flow.parameters.properties)
     assert deployment["work_pool"]["name"] == "heal"
+
+
+def test_the_limit_on_models_is_the_one_that_runs_ask() -> None:
+    # not imported from there: the server's environment is set before Prefect is imported
+    assert MODELS_LIMIT == LIMIT_NAME
 
 
 def test_nights_and_evaluations_have_a_schedule_and_a_backfill_has_none() -> None:

@@ -81,3 +81,14 @@ def test_arguments_are_not_read_by_a_shell() -> None:
 def test_a_missing_program_is_an_error_of_the_parent() -> None:
     with pytest.raises(FileNotFoundError):
         start_child(["/no/such/program"])
+
+
+def test_a_child_with_a_session_of_its_own_is_out_of_the_terminals_reach_and_hears_its_own_interrupt() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what runs in the background
+    try:
+        child = start_child(["sleep", "60"], own_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert os.getsid(child.pid) == child.pid != os.getsid(0)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(10) == -signal.SIGINT

@@ -1,35 +1,25 @@
 """What changed between two runs of a workspace, as one plain dictionary read from the published store.
 
 What a run has not come to is None, not 0; differences are B - A. What does not belong here: how a
-person reads it (`flows/cli/compare.py`), and what one run came to (`summary`).
+person reads it (`flows/cli/compare.py`), what one run came to (`summary`), and the scores (`compare_scores`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from heal_core.errors import InputError
-from heal_core.evaluation import ALL_BANDS
-from heal_core.records import Band
 from heal_core.split import HELD_OUT, TRAIN
-from heal_core.statistics import paired_bootstrap
-from heal_core.store.inspect import Connection, find_run, run_overview
+from heal_core.store.compare_scores import NUM_EXAMPLES, compare_scores
+from heal_core.store.inspect import Connection, fetch_rows, find_run, run_overview
 
 LAST, PREVIOUS = "last", "previous"
 """Words for the run that was first started last, and for the one before it."""
-
-NUM_EXAMPLES = 5
-"""How many problems are named, at most, where some are counted."""
 
 RUN_COLUMNS = (
     "run_id", "started", "state", "last_phase", "last_event", "heal_version", "git_revision", "seed",
     "purpose", "attempt", "start_checkpoint_id",
 )  # fmt: skip
-
-BANDS = (ALL_BANDS, *map(str, reversed(Band)))
 
 SETTLED_BY = {
     "rollouts": "rollouts",
@@ -49,28 +39,6 @@ Sides = dict[str, str]
 """The ids of the two runs, by `a` and `b`."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An arm's k answers to one held-out problem, and the share of them that is correct."""
-
-    trajectory_ids: tuple[str, ...]
-    correct_share: float
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a run's arms answered, by arm and problem; without arms as long as it has no evaluation."""
-
-    k: int | None
-    arms: dict[str, dict[str, Answer]]
-    ungradable: frozenset[str]
-
-    @property
-    def problem_ids(self) -> frozenset[str]:
-        """Return the problems that every arm answered."""
-        return frozenset.intersection(*map(frozenset, self.arms.values())) if self.arms else frozenset()
-
-
 def find_compared_run(store: Connection, name: str) -> str:
     """Return the id of the run that `last`, `previous` or the beginning of an id means.
 
@@ -79,7 +47,7 @@ def find_compared_run(store: Connection, name: str) -> str:
     """
     if name not in (LAST, PREVIOUS):
         return str(find_run(store, name)["run_id"])
-    ids = [str(row["run_id"]) for row in _rows(store, "SELECT run_id FROM runs ORDER BY rowid DESC LIMIT 2")]
+    ids = [str(row["run_id"]) for row in fetch_rows(store, "SELECT run_id FROM runs ORDER BY rowid DESC LIMIT 2")]
     if not ids:
         raise InputError("the store holds no run so far. `heal run CONFIG.yaml` makes one.")
     if name == LAST:
@@ -110,21 +78,21 @@ def compare_runs(store: Connection, run_a: str, run_b: str) -> dict[str, Any]:
         "funnel": _funnel(store, sides),
         "yields": _yields(store, sides),
         "spend": _spend(store, sides),
-        "evaluation": _evaluation(store, runs),
+        "evaluation": compare_scores(store, runs),
     }
 
 
 def _runs(store: Connection, sides: Sides) -> dict[str, Row]:
     states = {row["run_id"]: row for row in run_overview(store)}
     sql = "SELECT * FROM runs WHERE run_id = $run"
-    runs = {side: states[run_id] | _rows(store, sql, run=run_id)[0] for side, run_id in sides.items()}
+    runs = {side: states[run_id] | fetch_rows(store, sql, run=run_id)[0] for side, run_id in sides.items()}
     # a store that was published before schema 0003 lacks some
     return {side: {name: run.get(name) for name in RUN_COLUMNS} for side, run in runs.items()}
 
 
 def _settings(store: Connection, sides: Sides) -> list[Row]:
     """Return the settings whose values differ; a value is None where the run has no such setting."""
-    return _rows(
+    return fetch_rows(
         store,
         "SELECT setting, max(value) FILTER (run_id = $a) AS a, max(value) FILTER (run_id = $b) AS b "
         "FROM run_settings WHERE run_id IN ($a, $b) GROUP BY setting HAVING a IS DISTINCT FROM b ORDER BY setting",
@@ -137,7 +105,7 @@ def _recipes(store: Connection, sides: Sides) -> list[Row]:
 
     Of the phases that both runs have. Trained students are left out, since they follow from the rest.
     """
-    return _rows(
+    return fetch_rows(
         store,
         """
         WITH used AS (
@@ -176,7 +144,7 @@ def _problems(store: Connection, sides: Sides) -> dict[str, Any]:
         "FROM (FROM run_problems WHERE run_id = $a) a FULL JOIN (FROM run_problems WHERE run_id = $b) b "
         "USING (problem_id)) "
     )
-    counts = _rows(
+    counts = fetch_rows(
         store,
         both + "SELECT split, count(*) FILTER (a = split) AS num_a, count(*) FILTER (b = split) AS num_b, "
         "count(*) FILTER (a = split AND b = split) AS num_shared, "
@@ -186,7 +154,7 @@ def _problems(store: Connection, sides: Sides) -> dict[str, Any]:
         f"FROM both_runs, (VALUES ('{TRAIN}'), ('{HELD_OUT}')) s (split) GROUP BY split ORDER BY split DESC",
         **sides,
     )
-    examples = _rows(
+    examples = fetch_rows(
         store,
         both + "SELECT kind, problem_id, a, b, question "
         "FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY problem_id) AS number "
@@ -210,7 +178,7 @@ def _funnel(store: Connection, sides: Sides) -> list[Row]:
 
     A reason counts up to its colon; what follows is about the single row.
     """
-    rows = _rows(
+    rows = fetch_rows(
         store,
         "SELECT phase, outcome, split_part(reason, ':', 1) AS reason, "
         "sum(num) FILTER (run_id = $a)::BIGINT AS a, sum(num) FILTER (run_id = $b)::BIGINT AS b "
@@ -232,7 +200,7 @@ def _funnel(store: Connection, sides: Sides) -> list[Row]:
 
 def _yields(store: Connection, sides: Sides) -> list[Row]:
     """Return what became of samples and repairs, what each stage trains on, and what an example cost."""
-    rows = _rows(
+    rows = fetch_rows(
         store,
         "SELECT topic, item, metric, a, b FROM run_comparison WHERE run_a = $a AND run_b = $b "
         "AND topic IN ('samples', 'repairs', 'pure', 'examples', 'cost') AND NOT starts_with(item, 'evaluation') "
@@ -257,123 +225,13 @@ def _spend(store: Connection, sides: Sides) -> list[Row]:
     sql = (
         f"SELECT phase, {columns} FROM phase_spend WHERE run_id IN ($a, $b) GROUP BY position, phase ORDER BY position"
     )
-    return _rows(store, sql, **sides)
-
-
-def _evaluation(store: Connection, runs: dict[str, Row]) -> dict[str, Any]:
-    """Return avg@k by arm and band, on the held-out problems that both runs evaluated.
-
-    A problem's band is that of run B's teacher, so that a band means the same problems in both;
-    `num_changed_band` says to how many of them run A's teacher gave another. Problems whose
-    reference answer cannot be parsed are left out of both. The two k may differ. The interval is
-    the paired bootstrap's of the difference, 95 %, over problems; None for a single problem.
-
-    Source: definition D12 (docs/method.md).
-    """
-    a, b = (_answers(store, run["run_id"]) for run in runs.values())
-    bands_a, bands_b = (_held_out_bands(store, run["run_id"]) for run in runs.values())
-    arms = [arm for arm in b.arms if arm in a.arms]
-    shared = a.problem_ids & b.problem_ids if arms else frozenset()
-    ungradable = shared & (a.ungradable | b.ungradable)
-    compared = sorted(shared - ungradable)
-    changed = [one for one in compared if bands_a.get(one) != bands_b.get(one)]
-    return {
-        "why_empty": None if compared else _why_empty(runs, a, b),
-        "k_a": a.k,
-        "k_b": b.k,
-        "only_a": [arm for arm in a.arms if arm not in b.arms],
-        "only_b": [arm for arm in b.arms if arm not in a.arms],
-        "num_problems": len(compared),
-        "num_ungradable": len(ungradable),
-        "num_changed_band": len(changed),
-        "changed_band": [
-            {"problem_id": one, "a": bands_a.get(one), "b": bands_b.get(one)} for one in changed[:NUM_EXAMPLES]
-        ],
-        "scores": [
-            {"arm": arm, "band": band} | _contrast(a.arms[arm], b.arms[arm], within)
-            for arm in arms
-            for band in BANDS
-            if (within := [one for one in compared if band in (ALL_BANDS, bands_b.get(one))])
-        ],
-    }
-
-
-def _contrast(arm_a: dict[str, Answer], arm_b: dict[str, Answer], problem_ids: list[str]) -> Row:
-    a, b = (np.array([arm[one].correct_share for one in problem_ids]) for arm in (arm_a, arm_b))
-    interval = paired_bootstrap((b - a)[np.newaxis])
-    return {
-        "num_problems": len(problem_ids),
-        "num_same_answers": sum(arm_a[one].trajectory_ids == arm_b[one].trajectory_ids for one in problem_ids),
-        "a": float(a.mean()),
-        "b": float(b.mean()),
-        "difference": interval.mean,
-        # of one problem it would have no width, and read as certainty
-        "interval": [interval.low, interval.high] if len(problem_ids) > 1 else None,
-    }
-
-
-def _why_empty(runs: dict[str, Row], a: Answers, b: Answers) -> str:
-    unevaluated = [
-        f"run {side.upper()} ({run['run_id']}) has no evaluation"
-        + (f": the last phase that it closed is {run['last_phase']}" if run["last_phase"] else ": it closed no phase")
-        for (side, run), answers in zip(runs.items(), (a, b), strict=True)
-        if not answers.arms
-    ]
-    if unevaluated:
-        return "; ".join(unevaluated)
-    if not a.arms.keys() & b.arms.keys():
-        return f"the runs share no arm: A has {', '.join(a.arms)}; B has {', '.join(b.arms)}"
-    return "the runs share no held-out problem that both evaluated and that can be graded"
-
-
-def _answers(store: Connection, run_id: str) -> Answers:
-    """Return what a run evaluated, nothing as long as its evaluation is not closed.
-
-    The teacher's answers are the first k of its rollouts. A problem that lacks an answer of some
-    arm, because its work failed, is in none, as in the run's own table.
-    """
-    arms = _rows(
-        store,
-        "SELECT arm, any_value(k) AS k FROM evaluations WHERE run_id = $run GROUP BY arm ORDER BY min(rowid)",
-        run=run_id,
-    )
-    if not arms:
-        return Answers(None, {}, frozenset())
-    k = arms[0]["k"]
-    rows = _rows(
-        store,
-        "SELECT arm, problem_id, count(*) FILTER (label = 'correct') / count(*) AS correct_share, "
-        "bool_or(reason IS NOT DISTINCT FROM 'unparsable_gold') AS is_ungradable, "
-        "list(trajectory_id ORDER BY sample_index) AS ids "
-        "FROM (SELECT CASE phase WHEN 'rollouts' THEN 'teacher' ELSE arm END AS arm, * EXCLUDE (arm) "
-        "      FROM run_trajectories WHERE run_id = $run AND phase IN ('rollouts', 'evaluation')) "
-        "JOIN (FROM run_problems WHERE run_id = $run AND split = 'held_out') USING (problem_id) "
-        "WHERE sample_index < $k GROUP BY arm, problem_id HAVING count(*) = $k",
-        run=run_id,
-        k=k,
-    )
-    found: dict[str, dict[str, Answer]] = {row["arm"]: {} for row in arms}
-    for row in rows:
-        if row["arm"] in found:
-            found[row["arm"]][row["problem_id"]] = Answer(tuple(row["ids"]), row["correct_share"])
-    return Answers(k, found, frozenset(row["problem_id"] for row in rows if row["is_ungradable"]))
-
-
-def _held_out_bands(store: Connection, run_id: str) -> dict[str, str]:
-    sql = "SELECT problem_id, band FROM bands WHERE run_id = $run AND split = 'held_out'"
-    return {row["problem_id"]: row["band"] for row in _rows(store, sql, run=run_id)}
+    return fetch_rows(store, sql, **sides)
 
 
 def _closed_phases(store: Connection, run_id: str) -> set[str]:
     sql = "SELECT DISTINCT phase FROM run_events WHERE run_id = $run AND event = 'phase'"
-    return {row["phase"] for row in _rows(store, sql, run=run_id)}
+    return {row["phase"] for row in fetch_rows(store, sql, run=run_id)}
 
 
 def _difference(row: Row) -> Any:
     return None if row["a"] is None or row["b"] is None else row["b"] - row["a"]
-
-
-def _rows(store: Connection, sql: str, **parameters: Any) -> list[Row]:
-    cursor = store.execute(sql, parameters)
-    names = [column[0] for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

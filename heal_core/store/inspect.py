@@ -49,7 +49,7 @@ def run_overview(store: Connection) -> list[dict[str, Any]]:
     an unfinished one runs now is a matter of the workspace's lock. `reason` says why it stopped
     or failed; `quarantined_problems` is None where the run did not note it.
     """
-    return _rows(
+    return fetch_rows(
         store,
         """
         SELECT s.run_id,
@@ -85,7 +85,7 @@ def find_run(store: Connection, beginning: str) -> dict[str, Any]:
     Raises:
         InputError: If no run, or more than one, has an id that begins so.
     """
-    rows = _rows(store, "SELECT * FROM runs WHERE starts_with(run_id, ?) ORDER BY rowid LIMIT 6", beginning)
+    rows = fetch_rows(store, "SELECT * FROM runs WHERE starts_with(run_id, ?) ORDER BY rowid LIMIT 6", beginning)
     if not rows:
         raise InputError(f"no run has an id that begins with {beginning!r}. `heal status` lists them.")
     if len(rows) > 1:
@@ -101,7 +101,7 @@ def find_trajectory(store: Connection, beginning: str) -> dict[str, Any]:
         InputError: If no trajectory, or more than one, has an id that begins so.
     """
     sql = "SELECT trajectory_id FROM trajectories WHERE starts_with(trajectory_id, ?) ORDER BY ALL LIMIT 6"
-    ids = [row["trajectory_id"] for row in _rows(store, sql, beginning)]
+    ids = [row["trajectory_id"] for row in fetch_rows(store, sql, beginning)]
     if not ids:
         raise InputError(
             f"no trajectory has an id that begins with {beginning!r}. "
@@ -113,13 +113,13 @@ def find_trajectory(store: Connection, beginning: str) -> dict[str, Any]:
 
 
 def _trajectory(store: Connection, trajectory_id: str) -> dict[str, Any]:
-    (row,) = _rows(
+    (row,) = fetch_rows(
         store,
         "SELECT t.*, p.question, p.answer, v.label, v.extracted, v.reason FROM trajectories t "
         "JOIN problems p USING (problem_id) LEFT JOIN latest_verdicts v USING (trajectory_id) WHERE trajectory_id = ?",
         trajectory_id,
     )
-    row["decisions"] = _rows(
+    row["decisions"] = fetch_rows(
         store,
         "SELECT run_id, phase, decision, reason, value FROM decisions WHERE subject_id = ? ORDER BY ALL",
         trajectory_id,
@@ -132,7 +132,7 @@ def _trajectory(store: Connection, trajectory_id: str) -> dict[str, Any]:
 
 def _repairs(store: Connection, rollout_id: str) -> list[dict[str, Any]]:
     """Return what was continued from a rollout: verified ones first."""
-    return _rows(
+    return fetch_rows(
         store,
         "SELECT t.trajectory_id, t.text, v.label, h.text AS hint FROM trajectories t "
         "LEFT JOIN latest_verdicts v USING (trajectory_id) LEFT JOIN trajectories h ON h.trajectory_id = t.hint_id "
@@ -142,11 +142,12 @@ def _repairs(store: Connection, rollout_id: str) -> list[dict[str, Any]]:
 
 
 def _first(store: Connection, sql: str, parameter: str | None) -> dict[str, Any] | None:
-    rows = _rows(store, sql, parameter)
+    rows = fetch_rows(store, sql, parameter)
     return rows[0] if rows else None
 
 
-def _rows(store: Connection, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-    cursor = store.execute(sql, list(parameters))
+def fetch_rows(store: Connection, sql: str, *values: Any, **named: Any) -> list[dict[str, Any]]:
+    """Return the result of a query, with values for its `?` or for its `$name`, as dictionaries."""
+    cursor = store.execute(sql, named or list(values))
     names = [column[0] for column in cursor.description or []]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

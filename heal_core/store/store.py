@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +32,7 @@ from heal_core.store.database import (
 )
 from heal_core.store.merge import merge_batch, merge_parts, remove_retired
 from heal_core.store.parts import TOKEN_ARRAYS, check_digest, list_parts, part_of, read_header, write_part
+from heal_core.store.publishing import Publisher
 from heal_core.store.workspace import Workspace
 
 logger = logging.getLogger("heal")
@@ -59,9 +59,7 @@ class Store:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._lock = threading.RLock()
-        self._published_at = 0.0
-        self._publish_seconds = 0.0
-        self._publisher: threading.Timer | None = None
+        self._publisher = Publisher(self._copy_for_readers, self._lock, MIN_PUBLISH_SECONDS, MAX_PUBLISH_SHARE)
         self._checked: set[str] = set()
         self._decided: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
         self._is_damaged = False
@@ -96,8 +94,7 @@ class Store:
     def close(self) -> None:
         """Publish what is there and close the database."""
         with self._lock:
-            if self._publisher is not None:
-                self._publisher.cancel()
+            self._publisher.put_off()
             try:
                 self.publish(force=True)
             finally:
@@ -270,45 +267,17 @@ class Store:
         was found damaged is not published over a good copy.
         """
         with self._lock:
-            if self._is_damaged:
-                return False
-            interval = max(MIN_PUBLISH_SECONDS, self._publish_seconds / MAX_PUBLISH_SHARE)
-            wait = self._published_at + interval - time.monotonic()
-            if not force and self._published_at and wait > 0:
-                self._publish_later(wait)
-                return False
-            if self._publisher is not None:
-                self._publisher.cancel()
-                self._publisher = None
-            started = time.monotonic()
-            with self._reported():
-                self._define_tokens_view()
-                self._connection.execute("CHECKPOINT")
-            durable.write_atomically(
-                self.workspace.database,
-                lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary),
-            )
-            remove_retired(self._connection, self.workspace)  # readers of the new copy do not need them
-            self._published_at = time.monotonic()
-            self._publish_seconds = self._published_at - started
-            return True
+            return not self._is_damaged and self._publisher.publish(force)
 
-    def _publish_later(self, seconds: float) -> None:
-        if self._publisher is None:
-            self._publisher = threading.Timer(seconds, self._publish_due)
-            self._publisher.daemon = True
-            self._publisher.start()
-
-    def _publish_due(self) -> None:
-        with self._lock:
-            if self._publisher is not threading.current_thread():
-                return  # published or closed meanwhile
-            self._publisher = None
-            try:
-                self.publish(force=True)
-            except StoreError as error:
-                # the rows are durable, and the next append meets the same fault in the run's own thread
-                logger.warning("readers still see the store of before: %s", error)
+    def _copy_for_readers(self) -> None:
+        with self._reported():
+            self._define_tokens_view()
+            self._connection.execute("CHECKPOINT")
+        durable.write_atomically(
+            self.workspace.database,
+            lambda temporary: shutil.copyfile(self.workspace.writer_database, temporary),
+        )
+        remove_retired(self._connection, self.workspace)  # readers of the new copy do not need them
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -321,6 +290,7 @@ class Store:
             if not is_damage(error):
                 raise
             self._is_damaged = True
+            self._publisher.put_off()
             raise StoreError(
                 f"{self.workspace.writer_database} is damaged: {error}. Run `heal store rebuild`: "
                 "it is made anew from the parts, which are the truth."

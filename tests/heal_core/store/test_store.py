@@ -444,16 +444,17 @@ def test_a_failed_publication_leaves_the_old_copy(
 
 
 def test_what_was_put_off_is_published_without_a_further_append(
-    workspace: Workspace, store: Store, table_row: TableRow, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, table_row: TableRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the last rows before a long silence once stayed unseen until its end
     monkeypatch.setattr(store_module, "MIN_PUBLISH_SECONDS", 0.3)
-    store.append("recipes", [table_row("recipes", recipe_id="a")])
-    store.append("recipes", [table_row("recipes", recipe_id="b")])
-    deadline = time.monotonic() + 20
-    while published(workspace, "SELECT count(*) FROM recipes") != [(2,)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    with Store(workspace) as store:
+        store.append("recipes", [table_row("recipes", recipe_id="a")])
+        store.append("recipes", [table_row("recipes", recipe_id="b")])
+        deadline = time.monotonic() + 20
+        while published(workspace, "SELECT count(*) FROM recipes") != [(2,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_reader_never_meets_half_a_copy(workspace: Workspace, store: Store, table_row: TableRow) -> None:

@@ -41,6 +41,8 @@ REDUCED = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests stay in one process when several run them: a file's, and all that share the finished run."""
     for item in items:
+        if item.get_closest_marker("xdist_group") is not None:
+            continue
         shared = "finished_run" if "finished_run" in getattr(item, "fixturenames", ()) else item.path.name
         item.add_marker(pytest.mark.xdist_group(shared))
 

@@ -1,4 +1,4 @@
-"""Kill a writer at its n-th durable step, for every n, and compare what the next start makes of it.
+"""Kill a writer at its n-th durable step, for every n or every so many, and compare what the next start makes of it.
 
 Run by `test_crash_points`, in a process of its own: it forks (before DuckDB has any thread), and
 it patches the steps of the store, so that a child can kill itself there.
@@ -274,7 +274,7 @@ def run_until(script: Script, prepared: Workspace, workspace: Workspace, fatal: 
     return steps.taken
 
 
-def main(script: Script, folder: Path) -> None:
+def main(script: Script, folder: Path, every: int) -> None:
     pa.Table.from_pylist([{"a": 1}])  # imports what it needs once, not in each of a hundred children
     report = folder / "report.json"
     prepared, undisturbed = Workspace(folder / "prepared"), Workspace(folder / "undisturbed")
@@ -285,7 +285,7 @@ def main(script: Script, folder: Path) -> None:
     assert fork(lambda: read(undisturbed), report) == 0
     wanted = json.loads(report.read_text())
     failures, num_killed = [], 0
-    for fatal in range(num_steps):
+    for fatal in range(0, num_steps, every):
         workspace = Workspace(folder / str(fatal))
         num_killed += fork(lambda at=fatal, w=workspace: run_until(script, prepared, w, at), report) == signal.SIGKILL
         status = fork(lambda w=workspace: check_survivor(script, w, before, wanted), report)
@@ -295,4 +295,4 @@ def main(script: Script, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(SCRIPTS[sys.argv[1]], Path(sys.argv[2]))
+    main(SCRIPTS[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3]))

@@ -156,6 +156,13 @@ class Local:
         path = f"/deployments/{self.deployment(deployment)['id']}/create_flow_run"
         return str(self.ask("POST", path, json=body).json()["id"])
 
+    def begin(self, deployment: str, heal: Any, name: str) -> tuple[Path, str]:
+        """Start a flow run in a workspace of that name; return both once it has sampled something."""
+        workspace = self.folder / name
+        run_id = self.run(deployment, heal.config(workspace, **SMALL))
+        wait_until(lambda: any(workspace.glob("parts/trajectories/*.parquet")), lambda: self.log)
+        return workspace, run_id
+
     def ask(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Return what the server answers, once its database is not busy."""
         while (answer := httpx.request(method, self.url + path, timeout=60, **content)).status_code == 503:
@@ -264,10 +271,6 @@ def assert_nothing_lost(heal: Any, workspace: Path, undisturbed: Path) -> None:
         assert same(rows(workspace, query.format(run=run_id)), expected), name
 
 
-def has_sampled(workspace: Path) -> Callable[[], bool]:
-    return lambda: any(workspace.glob("parts/trajectories/*.parquet"))
-
-
 @pytest.fixture(scope="module")
 def started() -> Iterator[list[Local]]:
     """What the tests of this module share: at most one deployment, ended with all that it has started."""
@@ -309,9 +312,7 @@ def test_a_schedule_fires_and_its_run_completes(local: Local, heal: Any) -> None
 
 @pytest.mark.slow
 def test_a_run_outlives_its_worker(local: Local, heal: Any) -> None:
-    workspace = local.folder / "worker"
-    run_id = local.run("backfill", heal.config(workspace, **SMALL))
-    wait_until(has_sampled(workspace), lambda: local.log)
+    workspace, run_id = local.begin("backfill", heal, "worker")
     worker = local.child("worker")
     kill(worker)
     wait_until(lambda: local.child("worker") not in (0, worker), lambda: local.log)
@@ -323,9 +324,7 @@ def test_a_run_outlives_its_worker(local: Local, heal: Any) -> None:
 
 @pytest.mark.full
 def test_a_run_goes_on_after_its_worker_and_it_itself_were_killed(local: Local, heal: Any) -> None:
-    workspace = local.folder / "both"
-    run_id = local.run("nightly", heal.config(workspace, **SMALL))
-    wait_until(has_sampled(workspace), lambda: local.log)
+    workspace, run_id = local.begin("nightly", heal, "both")
     kill(local.child("worker"))
     kill(local.process_of(run_id))
     run = local.wait_for_end(run_id)
@@ -349,9 +348,7 @@ def test_a_second_one_is_refused(local: Local) -> None:
 
 @pytest.mark.full
 def test_a_run_goes_on_when_the_server_was_killed(local: Local, heal: Any) -> None:
-    workspace = local.folder / "server"
-    run_id = local.run("nightly", heal.config(workspace, **SMALL))
-    wait_until(has_sampled(workspace), lambda: local.log)
+    workspace, run_id = local.begin("nightly", heal, "server")
     server = local.child("server")
     kill(server)
     wait_until(lambda: local.child("server") not in (0, server), lambda: local.log)
@@ -362,9 +359,7 @@ def test_a_run_goes_on_when_the_server_was_killed(local: Local, heal: Any) -> No
 
 @pytest.mark.full
 def test_a_night_goes_on_by_itself_after_all_processes_were_killed(local: Local, heal: Any) -> None:
-    workspace = local.folder / "reset"
-    run_id = local.run("nightly", heal.config(workspace, **SMALL))
-    wait_until(has_sampled(workspace), lambda: local.log)
+    workspace, run_id = local.begin("nightly", heal, "reset")
     local.kill_all()
     local.start()
     run = local.wait_for_end(run_id)
@@ -374,9 +369,7 @@ def test_a_night_goes_on_by_itself_after_all_processes_were_killed(local: Local,
 
 @pytest.mark.full
 def test_a_stop_interrupts_a_run_and_the_next_start_goes_on(local: Local, heal: Any) -> None:
-    workspace = local.folder / "stop"
-    run_id = local.run("nightly", heal.config(workspace, **SMALL))
-    wait_until(has_sampled(workspace), lambda: local.log)
+    workspace, run_id = local.begin("nightly", heal, "stop")
     children = local.children()
     assert local.stop() == 0
     assert "was interrupted and goes on at the next start" in local.log
@@ -408,9 +401,7 @@ def test_a_run_that_keeps_crashing_is_given_up(local: Local, heal: Any) -> None:
 
 @pytest.mark.full
 def test_a_cancelled_run_is_retried_from_the_api(local: Local, heal: Any) -> None:
-    workspace = local.folder / "retry"
-    run_id = local.run("nightly", heal.config(workspace, **SMALL))
-    wait_until(has_sampled(workspace), lambda: local.log)
+    workspace, run_id = local.begin("nightly", heal, "retry")
     with local.api() as api:
         api.set_state(run_id, "CANCELLING", "Cancelling", "as the web page's button does")
         assert local.wait_for_end(run_id)["state"]["type"] == "CANCELLED"

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
-from heal_core.errors import StoreError
 from heal_core.fill import fill_slots
+from heal_core.grading import grade_missing
 from heal_core.keys import content_key
-from heal_core.plan import Slot, choose_verdict
-from heal_core.records import VerdictLabel
-from heal_core.store.reads import read_texts, read_verdicts
+from heal_core.plan import Slot
 from heal_core.verify.config import VerifyConfig
-from heal_core.verify.grade import verifier_identities, verifier_identity
-from heal_core.verify.pool import GradeItem
+from heal_core.verify.grade import verifier_identities
 from tasks.policy import cached_task
 from tasks.session import Session
 
@@ -87,37 +83,6 @@ class VerifyWork:
 @cached_task("verify")
 def verify_chunk(session: Session, work: VerifyWork) -> dict[str, int]:
     """Return how many verdicts were newly made, by label; grade what has none from this verifier."""
-    known = read_verdicts(session.store, work.row_ids, verifier_identities())
-    missing = [row_id for row_id in work.row_ids if choose_verdict(known[row_id], work.limit_seconds) is None]
-    items = {
-        row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], row["answer"], row["problem_type"])
-        for row in read_texts(session.store, missing)
-    }
-    counts = {str(label): 0 for label in VerdictLabel}
-    rows = []
-    for row_id, verdict in session.verifiers.grade_all(list(items.values())):
-        counts[verdict.label] += 1
-        identity = verifier_identity(items[row_id].problem_type)
-        if (verdict.verifier, verdict.verifier_version) != identity:
-            raise StoreError(
-                f"{verdict.verifier} {identity[1]} was replaced by {verdict.verifier_version} while the run was going "
-                "on. Run the same command again: it is a new run then, which grades with one version."
-            )
-        rows.append(
-            {
-                "verdict_id": content_key("verdict", row_id, identity, work.limit_seconds),
-                "trajectory_id": row_id,
-                "label": str(verdict.label),
-                "extracted": verdict.extracted,
-                "reason": verdict.reason,
-                "verifier": verdict.verifier,
-                "verifier_version": verdict.verifier_version,
-                "seconds": verdict.seconds,
-                "limit_seconds": work.limit_seconds,
-                "created_at": datetime.now(UTC),
-            }
-        )
-    rows.sort(key=lambda row: str(row["verdict_id"]))
-    session.store.append("verdicts", rows)
-    session.count("verdicts", len(rows))
+    counts = grade_missing(session.store, session.verifiers, work.row_ids, work.limit_seconds)
+    session.count("verdicts", sum(counts.values()))
     return counts

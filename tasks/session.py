@@ -24,9 +24,9 @@ from heal_core.engines import gpu
 from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
 from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import identify_model
+from heal_core.grading import choose_verdicts
 from heal_core.keys import content_key, recipe_key
 from heal_core.logs import log_context
-from heal_core.plan import choose_verdict
 from heal_core.progress import Progress, ProgressMeter, write_progress
 from heal_core.records import Kind
 from heal_core.store.reads import (
@@ -35,11 +35,9 @@ from heal_core.store.reads import (
     read_closed_phases,
     read_known,
     read_run_problems,
-    read_verdicts,
 )
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
-from heal_core.verify.grade import verifier_identities
 from heal_core.verify.pool import VerifierPool
 from tasks.artifacts import ProgressArtifact
 from tasks.quarantine import Quarantine
@@ -254,8 +252,7 @@ class Session:
 
     def close_phase(self, phase: str, arm: str, kind: Kind | str, used: Mapping[str, bool]) -> None:
         """Store which rows the run uses in a phase; `used` maps a row id to whether it counts as cut."""
-        limit_seconds = self.config.verify.timeout_seconds
-        verdicts = read_verdicts(self.store, list(used), verifier_identities())
+        verdict_ids = choose_verdicts(self.store, list(used), self.config.verify.timeout_seconds)
         rows = [
             {
                 "run_row_id": content_key("run_row", self.run_id, phase, arm, row_id),
@@ -265,7 +262,7 @@ class Session:
                 "kind": str(kind),
                 "row_id": row_id,
                 "cut": cut,
-                "verdict_id": choose_verdict(verdicts.get(row_id, []), limit_seconds),
+                "verdict_id": verdict_ids[row_id],
             }
             for row_id, cut in sorted(used.items())
         ]

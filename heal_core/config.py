@@ -165,6 +165,30 @@ def parse_config(settings: dict[str, Any], where: str) -> RunConfig:
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
 
+def parse_verify_config(settings: dict[str, Any], overrides: Sequence[str]) -> VerifyConfig:
+    """Return how a run grades, with `verify.a=b` overrides applied.
+
+    Of a run's stored config only `verify` is read, and there only what is known today: a run of an older
+    HEAL may have settings that are gone.
+
+    Raises:
+        ConfigError: If an override is not meant, or not one of `verify`.
+    """
+    stored = settings.get("verify", {})
+    tree = {"verify": {key: value for key, value in stored.items() if key in VerifyConfig.model_fields}}
+    for override in overrides:
+        if not override.startswith("verify."):
+            raise ConfigError(
+                f"override {override!r}: only settings of `verify` are used here (verify.timeout_seconds=20)."
+            )
+        _apply_override(tree, override)
+    try:
+        return VerifyConfig.model_validate(tree["verify"])
+    except ValidationError as error:
+        faults = (_describe({**fault, "loc": ("verify", *fault["loc"])}) for fault in error.errors())
+        raise ConfigError("; ".join(faults)) from None
+
+
 def _apply_override(settings: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:

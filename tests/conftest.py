@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Heal:
-    """Starts `heal` from the repository's root, in the interpreter that runs the tests."""
+    """Starts `heal` from the repository's root, in the interpreter that runs the tests; `environment` adds to it."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Return the finished command with its output."""
         return subprocess.run(
-            self._command(arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
+            self._command(arguments),
+            cwd=ROOT,
+            env={**ENVIRONMENT, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     def start(self, log: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -63,7 +70,7 @@ class Heal:
             return subprocess.Popen(
                 self._command(arguments),
                 cwd=ROOT,
-                env=ENVIRONMENT,
+                env={**ENVIRONMENT, **self.environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

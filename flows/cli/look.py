@@ -110,7 +110,9 @@ def _print_running(console: Console, running: Row) -> None:
     process = f"process {running['process_id']}" if running["process_id"] else "a process"
     console.print(f"[bold cyan]running now[/]: {process}, since {_moment(since)} ({_age(since)})", soft_wrap=True)
     if running["run_id"] is None:
-        console.print("  it has begun no phase yet, or it is a `heal store` command", markup=False, soft_wrap=True)
+        console.print(
+            "  it has begun no phase yet, or it is `heal verify` or `heal store`", markup=False, soft_wrap=True
+        )
         return
     progress = Progress(**{field.name: running[field.name] for field in dataclasses.fields(Progress)})
     updated = datetime.fromisoformat(progress.updated_at)

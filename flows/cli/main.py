@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import compare, doctor, look, run, sql, store
+from flows.cli import compare, doctor, look, run, sql, store, verify
 from heal_core import interruption
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
@@ -33,6 +33,7 @@ app.command("eval")(run.evaluate)
 app.command("status")(look.status)
 app.command("sql")(sql.sql)
 app.command("show")(look.show)
+app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(store.app)

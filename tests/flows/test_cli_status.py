@@ -127,7 +127,7 @@ def test_a_first_run_is_shown_before_it_has_published_anything(
 
 def test_a_process_that_has_not_said_what_it_does_is_shown(workspace: Workspace, told: Told, printed: Printed) -> None:
     with workspace.lock():
-        assert printed().splitlines()[1] == "  it has begun no phase yet, or it is a `heal store` command"
+        assert printed().splitlines()[1] == "  it has begun no phase yet, or it is `heal verify` or `heal store`"
         assert (told()["running"]["process_id"], told()["running"]["run_id"]) == (os.getpid(), None)
 
 

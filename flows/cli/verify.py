@@ -44,9 +44,9 @@ def verify(
 ) -> None:
     """Grade what is stored with today's verifier and settings, sample nothing, and show which verdicts flipped.
 
-    What a verifier of the same version has graded is left as it is, but for what ran out of time under a lower
-    verify.timeout_seconds. Verdicts are added, none is changed: finished runs keep theirs. Broken off, the same
-    command goes on.
+    Left as it is: what the same version has graded, but for what ran out of time under a lower
+    verify.timeout_seconds. Verdicts are added, none is changed: finished runs keep theirs.
+    Broken off, the same command goes on.
     """
     from heal_core.config import parse_verify_config
     from heal_core.reverify import grade_pending, survey, tell_bands, tell_changes, todays_verdicts
@@ -232,8 +232,8 @@ def _print_next(told: Mapping[str, Any], settings: VerifyConfig, workspace: Path
     if told["num_gave_up"]:
         longer = f"verify.timeout_seconds={4 * settings.timeout_seconds:g}"
         typer.echo(
-            f"{told['num_gave_up']} ran out of time or memory. To give them more time: "
-            f"heal verify {' '.join([longer, '-w', str(workspace)])}"
+            f"{told['num_gave_up']} ran out of time or memory. To give them more: heal verify {longer} -w {workspace} "
+            f"(and verify.max_memory_gib={2 * settings.max_memory_gib:g})"
         )
     if not told["num_flipped"]:
         return

@@ -114,12 +114,16 @@ def tell_changes(store: Store, verdict_ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def tell_bands(store: Store, run_id: str, config: Mapping[str, Any], verdict_ids: Sequence[str]) -> dict[str, Any]:
+def tell_bands(
+    store: Store, run_id: str, config: Mapping[str, Any], verdict_ids: Sequence[str]
+) -> dict[str, Any] | None:
     """Return what these verdicts would make of pass rates and bands of a run's problems, JSON-able.
 
     Args:
-        config: The run's settings as stored.
+        config: The run's settings as stored; None is returned where they say nothing of bands (a synthetic store).
     """
+    if not {"bands", "rollouts"} <= config.keys():
+        return None
     bands = BandsConfig(hard_below=config["bands"]["hard_below"])
     num_generations = config["rollouts"]["num_generations"]
     problems = read_regraded(store, run_id, verdict_ids)

@@ -174,7 +174,8 @@ def _print(told: Mapping[str, Any], settings: VerifyConfig, workspace: Path) -> 
         typer.echo("nothing was graded (--dry-run)")
         return
     _print_changes(told)
-    _print_problems(told["problems"])
+    if told["problems"]:
+        _print_problems(told["problems"])
     _print_next(told, settings, workspace)
 
 

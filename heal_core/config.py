@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -251,11 +251,21 @@ def _names_at(path: Sequence[Any]) -> list[str]:
     """Return the valid names in the group of settings at `path`."""
     model: Any = RunConfig
     for name in path:
+        if isinstance(name, int):  # the place in a list, whose items were looked up already
+            continue
         field = model.model_fields.get(str(name))
         if field is None:
             return []
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        model = next((c for c in _types_in(field.annotation) if issubclass(c, BaseModel)), None)
         if model is None:
             return []
     return list(model.model_fields)
+
+
+def _types_in(annotation: Any) -> Iterator[type]:
+    """Yield the classes of an annotation: of `tuple[A, ...] | None` A and None."""
+    arguments = get_args(annotation)
+    if not arguments and isinstance(annotation, type):
+        yield annotation
+    for argument in arguments:
+        yield from _types_in(argument)

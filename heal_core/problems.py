@@ -1,44 +1,61 @@
-"""Problem files in: every row becomes a `Problem` with its split, or a `QuarantinedRow` with the reason.
+"""Rows of sources in: every one becomes a `Problem` with its split, or a `QuarantinedRow` with the reason.
 
-What does not belong here: similarity and sides (`duplicates`, `split`), and whether an
-answer can be graded (`verify`).
+What does not belong here: reading rows (`sources`), similarity and sides (`duplicates`, `split`),
+and whether an answer can be graded (`verify`).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from heal_core.errors import InputError
 from heal_core.keys import content_key
 from heal_core.records import Problem, QuarantinedRow
-from heal_core.split import HELD_OUT, TRAIN, hash_split, with_clusters
+from heal_core.sources.config import Columns, SourceConfig, check_columns
+from heal_core.sources.read import Tally, read_source
+from heal_core.sources.row import Refusal
+from heal_core.split import BY_HASH, HELD_OUT, TRAIN, assign_sides, with_clusters
 from heal_core.verify.grade import PROBLEM_TYPES, extract_answer
 
 PROBLEM_COLUMNS = ("problem", "question", "instruction", "prompt")
 ANSWER_COLUMNS = ("answer", "expected_answer", "ground_truth", "solution")
-MAX_RAW_CHARS = 2000
 
+_ALIASES = {
+    "problem": PROBLEM_COLUMNS,
+    "answer": ANSWER_COLUMNS,
+    "source": ("source",),
+    "uuid": ("uuid",),
+    "problem_type": ("problem_type",),
+}
 _GSM8K_ANSWER = re.compile(r"####\s*([^\n#]+)\Z")
-_BOM = b"\xef\xbb\xbf"
+_DUPLICATE, _CONFLICT = "duplicate", "conflicting_answer"
 
 
 class ProblemsConfig(BaseModel):
-    """Which problems, and how they are split.
+    """Which problems, and how they are split: either `path`, the simple form, or `sources`.
 
     Attributes:
-        path: A JSON Lines file.
+        path: A file, a glob, or a URL of either.
         limit: Take only the first so many good rows of `path`.
-        evaluation_path: A JSON Lines file of held-out problems; then all of `path` is train.
-        held_out_fraction: Share of near-duplicate clusters held out when there is no such file.
+        evaluation_path: The same for held-out problems; then all of `path` is train.
+        sources: Any number of sources, each with its own settings.
+        columns: What columns mean, for the sources that do not say it themselves.
+        held_out_fraction: Share of near-duplicate clusters held out where a hash decides.
         duplicate_jaccard: Similarity of word 5-grams from which two problems are near-duplicates.
 
     Source: definition D1 (docs/method.md).
@@ -46,20 +63,78 @@ class ProblemsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str
+    path: str | None = None
     limit: int | None = Field(default=None, ge=1)
     evaluation_path: str | None = None
+    sources: tuple[SourceConfig, ...] | None = Field(default=None, min_length=1)
+    columns: Columns = {}
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
     duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, columns: Columns) -> Columns:
+        return check_columns(columns)
+
+    @model_validator(mode="after")
+    def _check_form(self) -> ProblemsConfig:
+        if (self.path is None) == (self.sources is None):
+            found = "neither" if self.path is None else "both"
+            raise ValueError(
+                f"problems has {found} of path (one file) and sources (a list of them); give exactly one of the two"
+            )
+        for name in ("limit", "evaluation_path"):
+            if self.sources is not None and getattr(self, name) is not None:
+                remedy = "limit" if name == "limit" else "split: held_out"
+                raise ValueError(f"problems.{name} goes with problems.path; with sources, give one of them `{remedy}`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: one without sources keeps the id that it had before there were any
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name not in ("sources", "columns") or value}
+
+    def list_sources(self) -> tuple[SourceConfig, ...]:
+        """Return the sources of either form."""
+        if self.sources is not None:
+            return tuple(
+                source if source.columns else source.model_copy(update={"columns": self.columns})
+                for source in self.sources
+            )
+        split = BY_HASH if self.evaluation_path is None else TRAIN
+        first = {"path": self.path, "limit": self.limit, "split": split, "columns": self.columns}
+        second = {"path": self.evaluation_path, "split": HELD_OUT, "columns": self.columns}
+        forms = [first] if self.evaluation_path is None else [first, second]
+        return tuple(SourceConfig.model_validate(form) for form in forms)
+
+    @property
+    def label(self) -> str:
+        """All sources as a message names them."""
+        return ", ".join(source.label for source in self.list_sources())
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What became of the rows of a source; those that were read are the sum of all others."""
+
+    source: str
+    split: str  # as its setting: "hash", "train" or "held_out"
+    num_read: int
+    num_filtered_out: int
+    num_not_sampled: int
+    num_quarantined: int
+    num_problems: int
 
 
 @dataclass(frozen=True)
 class LoadedProblems:
-    """What the files held; `num_rows` is the number of problems and quarantined rows together."""
+    """What the sources held; `num_rows` is the number of problems and quarantined rows together."""
 
     problems: tuple[Problem, ...]
     quarantined: tuple[QuarantinedRow, ...]
     num_rows: int
+    counts: tuple[SourceCounts, ...]
 
 
 @dataclass(frozen=True)
@@ -67,147 +142,112 @@ class _Row:
     """A good row with the place it came from."""
 
     problem: Problem
+    place: str
     line: int
     raw: str
 
 
-@dataclass(frozen=True)
-class _Refusal:
-    """Why a line is no problem: a code, and after a colon what was seen."""
+@dataclass
+class _Taken:
+    """What was taken of a source so far."""
 
-    reason: str
+    config: SourceConfig
+    tally: Tally
+    rows: list[_Row]
+    quarantined: list[QuarantinedRow]
 
 
 def load_problems(config: ProblemsConfig) -> LoadedProblems:
-    """Return the problems of the configured files, clustered and split, and the rows refused.
+    """Return the problems of all sources, clustered and split, and the rows refused.
 
-    Rows after `limit` are not read and not counted. A problem of `path` that is a
-    near-duplicate of an evaluation problem is quarantined.
+    Rows after a `limit` are not read and not counted. A problem for training that is a
+    near-duplicate of a held-out one is quarantined; of the same problem in two sources of one
+    side the first is taken.
 
     Raises:
-        InputError: If a file is missing, unreadable or empty, has no recognised columns,
-            or no usable row.
+        InputError: If a source is missing, unreadable or empty, has no recognised columns,
+            or no usable row; with a line for each such source.
 
     Source: definition D1 (docs/method.md).
     """
-    rows, quarantined = _read_file(Path(config.path), config.limit)
-    if config.evaluation_path is None:
-        clustered = with_clusters([row.problem for row in rows], config.duplicate_jaccard)
-        problems = [
-            replace(problem, split=hash_split(problem.cluster_id, config.held_out_fraction)) for problem in clustered
-        ]
-    else:
-        held_out, held_out_quarantined = _read_file(Path(config.evaluation_path), None)
-        problems, leaks = _split_by_file(rows, held_out, config)
-        quarantined = [*quarantined, *leaks, *held_out_quarantined]
-    return LoadedProblems(tuple(problems), tuple(quarantined), len(problems) + len(quarantined))
+    taken: list[_Taken] = []
+    faults: list[InputError] = []
+    first_by_question: dict[bool, dict[str, _Row]] = {True: {}, False: {}}
+    for source in config.list_sources():
+        try:
+            taken.append(_take(source, first_by_question[source.split == HELD_OUT]))
+        except InputError as fault:
+            faults.append(fault)
+    if faults:
+        raise InputError("\n".join(map(str, faults))) from faults[0]
+    problems = list(_split(taken, config))
+    return LoadedProblems(
+        tuple(problems),
+        tuple(row for source in taken for row in source.quarantined),
+        len(problems) + sum(len(source.quarantined) for source in taken),
+        tuple(map(_counts, taken)),
+    )
 
 
-def _split_by_file(
-    train: Sequence[_Row], held_out: Sequence[_Row], config: ProblemsConfig
-) -> tuple[list[Problem], list[QuarantinedRow]]:
-    """Return the problems of both files, and the rows of `train` that resemble a held-out one."""
-    everything = [row.problem for row in (*held_out, *train)]
-    clustered = with_clusters(everything, config.duplicate_jaccard)
-    evaluation = [replace(problem, split=HELD_OUT) for problem in clustered[: len(held_out)]]
-    evaluated = {problem.cluster_id: problem.problem_id for problem in reversed(evaluation)}
-    problems, leaks = [], []
-    for row, problem in zip(train, clustered[len(held_out) :], strict=True):
-        if problem.cluster_id in evaluated:
-            reason = f"near_duplicate_of_held_out: {evaluated[problem.cluster_id]}"
-            leaks.append(QuarantinedRow(str(Path(config.path)), row.line, reason, row.raw))
+def _split(taken: Sequence[_Taken], config: ProblemsConfig) -> Iterator[Problem]:
+    """Yield the problems with their sides; a row that would leak a held-out problem goes to quarantine."""
+    rows = [(source, row) for source in taken for row in source.rows]
+    for source in taken:
+        source.rows = []
+    clustered = with_clusters([row.problem for _, row in rows], config.duplicate_jaccard)
+    sides = assign_sides(clustered, [source.config.split for source, _ in rows], config.held_out_fraction)
+    for (source, row), problem, side in zip(rows, clustered, sides, strict=True):
+        if side in (TRAIN, HELD_OUT):
+            source.rows.append(row)
+            yield replace(problem, split=side)
         else:
-            problems.append(replace(problem, split=TRAIN))
-    return problems + evaluation, leaks
+            reason = f"near_duplicate_of_held_out: {side}"
+            source.quarantined.append(QuarantinedRow(row.place, row.line, reason, row.raw))
 
 
-def _read_file(path: Path, limit: int | None) -> tuple[list[_Row], list[QuarantinedRow]]:
-    """Return the good rows (at most `limit`) and the refused ones, in the file's order."""
-    rows: list[_Row] = []
-    quarantined: list[QuarantinedRow] = []
-    columns: set[str] = set()
-    first_by_question: dict[str, _Row] = {}
-    for line, content in _lines(path):
-        raw = content.decode(errors="backslashreplace")[:MAX_RAW_CHARS]
-        fields = _parse_object(content)
-        if isinstance(fields, _Refusal):
-            problem: Problem | _Refusal = fields
-        else:
-            columns.update(fields)
-            problem = _to_problem(fields, path.name)
+def _take(config: SourceConfig, first_by_question: dict[str, _Row]) -> _Taken:
+    """Return the good rows of a source (at most its limit) and the refused ones, in its order."""
+    taken = _Taken(config, Tally(), [], [])
+    for row in read_source(config, taken.tally):
+        content = row.content
+        problem = content if isinstance(content, Refusal) else _to_problem(content, config.columns, row.name)
         if isinstance(problem, Problem):
-            problem = _compare_with_earlier(problem, first_by_question)
-        if isinstance(problem, _Refusal):
-            quarantined.append(QuarantinedRow(str(path), line, problem.reason, raw))
+            problem = _compare_with_earlier(problem, row.place, first_by_question)
+        if isinstance(problem, Refusal):
+            taken.quarantined.append(QuarantinedRow(row.place, row.line, problem.reason, row.raw))
             continue
-        rows.append(_Row(problem, line, raw))
-        first_by_question[problem.question] = rows[-1]
-        if len(rows) == limit:
+        taken.rows.append(_Row(problem, row.place, row.line, row.raw))
+        first_by_question[problem.question] = taken.rows[-1]
+        if len(taken.rows) == config.limit:
             break
-    if not rows:
-        raise InputError(_why_no_rows(path, columns, quarantined))
-    return rows, quarantined
+    why = _why_not_usable(taken)
+    if why is not None:
+        raise InputError(why)
+    return taken
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not blank with their numbers, from 1."""
-    try:
-        with path.open("rb") as file:
-            for line, content in enumerate(file, start=1):
-                content = content.removeprefix(_BOM) if line == 1 else content
-                if content.strip():
-                    yield line, content
-    except OSError as error:
-        raise InputError(
-            f"cannot read the problem file {path}: {error.strerror}. Expected a JSON Lines file; "
-            "set `problems.path` (or `problems.evaluation_path`) to one."
-        ) from error
-
-
-def _parse_object(content: bytes) -> dict[str, Any] | _Refusal:
-    """Return the line's JSON object; numbers stay as they are written."""
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        return _Refusal(f"undecodable: byte {error.object[error.start]:#04x} at {error.start} is not UTF-8")
-    try:
-        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        return _Refusal(f"invalid_json: {error}")
-    return value if isinstance(value, dict) else _Refusal(f"not_an_object: {type(value).__name__}")
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _to_problem(row: dict[str, Any], file_name: str) -> Problem | _Refusal:
+def _to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> Problem | Refusal:
     """Return the row as a problem that is its own cluster, on the train side for now."""
-    fields = {
-        "question": _text(row, PROBLEM_COLUMNS),
-        "answer": _text(row, ANSWER_COLUMNS),
-        "source": _text(row, ("source",)),
-        "uuid": _text(row, ("uuid",)),
-        "problem_type": _text(row, ("problem_type",)),
-    }
+    named = {meaning: _columns_of(meaning, columns) for meaning in _ALIASES}
+    fields = {meaning: _text(row, names) for meaning, names in named.items()}
     for value in fields.values():
-        if isinstance(value, _Refusal):
+        if isinstance(value, Refusal):
             return value
     question, answer, source, uuid, problem_type = map(str, fields.values())
     answer = _final_answer(answer)
     if not question:
-        return _Refusal(f"no_problem: expected text in one of {', '.join(PROBLEM_COLUMNS)}")
+        return Refusal(f"no_problem: expected text in one of {', '.join(named['problem'])}")
     if not answer:
-        return _Refusal(f"no_answer: expected text in one of {', '.join(ANSWER_COLUMNS)}")
+        return Refusal(f"no_answer: expected text in one of {', '.join(named['answer'])}")
     if problem_type and problem_type not in PROBLEM_TYPES:
-        return _Refusal(f"unknown_problem_type: {problem_type!r}, expected {', '.join(PROBLEM_TYPES)}")
+        return Refusal(f"unknown_problem_type: {problem_type!r}, expected {', '.join(PROBLEM_TYPES)}")
     problem_type = problem_type or PROBLEM_TYPES[0]
     problem_id = content_key("problem", question, answer, problem_type)
     return Problem(
         problem_id=problem_id,
         question=question,
         answer=answer,
-        source=source or file_name,
+        source=source or source_name,
         uuid=uuid,
         problem_type=problem_type,
         cluster_id=problem_id,
@@ -215,16 +255,22 @@ def _to_problem(row: dict[str, Any], file_name: str) -> Problem | _Refusal:
     )
 
 
-def _text(row: dict[str, Any], columns: Iterable[str]) -> str | _Refusal:
+def _columns_of(meaning: str, columns: Columns) -> tuple[str, ...]:
+    """Return where to look for a meaning: the column that is mapped to it, else its usual names."""
+    mapped = tuple(column for column, meant in columns.items() if meant == meaning)
+    return mapped or tuple(name for name in _ALIASES[meaning] if name not in columns)
+
+
+def _text(row: Mapping[str, Any], columns: Sequence[str]) -> str | Refusal:
     """Return the first of the columns that is not null, NFC-normalised and stripped; "" without one."""
     column = next((name for name in columns if row.get(name) is not None), None)
     if column is None:
         return ""
     value = row[column]
     if not isinstance(value, str):
-        return _Refusal(f"bad_type: {column} is {type(value).__name__}, expected text or a number")
+        return Refusal(f"bad_type: {column} is {type(value).__name__}, expected text or a number")
     if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
-        return _Refusal(f"bad_unicode: {column} holds half of a surrogate pair")
+        return Refusal(f"bad_unicode: {column} holds half of a surrogate pair")
     return unicodedata.normalize("NFC", value).strip()
 
 
@@ -237,27 +283,54 @@ def _final_answer(answer: str) -> str:
     return marked[1].strip() if marked else answer
 
 
-def _compare_with_earlier(problem: Problem, first_by_question: dict[str, _Row]) -> Problem | _Refusal:
-    """Return the problem, unless an earlier row of the file asks the same."""
+def _compare_with_earlier(problem: Problem, place: str, first_by_question: dict[str, _Row]) -> Problem | Refusal:
+    """Return the problem, unless an earlier row of its side asks the same."""
     first = first_by_question.get(problem.question)
     if first is None:
         return problem
+    where = f"line {first.line}" if first.place == place else f"{first.place}, line {first.line},"
     if first.problem.answer == problem.answer:
-        return _Refusal(f"duplicate: same problem and answer as line {first.line}")
-    return _Refusal(f"conflicting_answer: line {first.line} has the same problem with another answer")
+        return Refusal(f"{_DUPLICATE}: same problem and answer as {where.rstrip(',')}")
+    return Refusal(f"{_CONFLICT}: {where} has the same problem with another answer")
 
 
-def _why_no_rows(path: Path, columns: set[str], quarantined: Sequence[QuarantinedRow]) -> str:
-    """Return what is wrong with a file without a single usable row, and the remedy."""
-    if not quarantined:
-        return f"the problem file {path} is empty. Expected one JSON object per line; check the path."
-    if columns.isdisjoint(PROBLEM_COLUMNS) or columns.isdisjoint(ANSWER_COLUMNS):
-        found = ", ".join(sorted(columns)) or "no JSON object on any line"
+def _counts(taken: _Taken) -> SourceCounts:
+    return SourceCounts(
+        source=taken.config.label,
+        split=taken.config.split,
+        num_read=taken.tally.num_read,
+        num_filtered_out=taken.tally.num_filtered_out,
+        num_not_sampled=taken.tally.num_not_sampled,
+        num_quarantined=len(taken.quarantined),
+        num_problems=len(taken.rows),
+    )
+
+
+def _why_not_usable(taken: _Taken) -> str | None:
+    """Return what is wrong with a source that has no usable row or lacks a mapped column, and the remedy."""
+    config, tally = taken.config, taken.tally
+    missing = sorted(set(config.columns) - tally.columns)
+    found = ", ".join(sorted(tally.columns)) or "no JSON object on any line"
+    if missing and tally.columns:
         return (
-            f"unknown column: {path} has {found}. Expected a problem column ({', '.join(PROBLEM_COLUMNS)}) "
-            f"and an answer column ({', '.join(ANSWER_COLUMNS)}), one JSON object per line; rename them."
+            f"{config.label}: columns maps {', '.join(missing)}, which no row has. Found: {found}; correct the names."
         )
-    counts = Counter(row.reason.partition(":")[0] for row in quarantined)
+    if any(row.reason.startswith((_DUPLICATE, _CONFLICT)) for row in taken.quarantined) or taken.rows:
+        return None
+    if not tally.num_read:
+        if config.path is None:
+            return f"{config.label} has no rows. Check what it names."
+        return f"the problem file {config.path} is empty. Expected one JSON object per line; check the path."
+    if not taken.quarantined:
+        return f"the filter {config.filter!r} of {config.label} leaves none of {tally.num_read} rows. Correct it."
+    problem, answer = (_columns_of(meaning, config.columns) for meaning in ("problem", "answer"))
+    if tally.columns.isdisjoint(problem) or tally.columns.isdisjoint(answer):
+        return (
+            f"unknown column: {config.label} has {found}. Expected a problem column ({', '.join(problem)}) "
+            f"and an answer column ({', '.join(answer)}), one JSON object per line; rename them, or map them with "
+            "`columns`."
+        )
+    counts = Counter(row.reason.partition(":")[0] for row in taken.quarantined)
     seen = ", ".join(f"{reason} ({count})" for reason, count in counts.most_common())
-    first = quarantined[0]
-    return f"{path} has no usable row: {seen}. First, line {first.line}: {first.reason}. Correct the rows."
+    first = taken.quarantined[0]
+    return f"{config.label} has no usable row: {seen}. First, line {first.line}: {first.reason}. Correct the rows."

@@ -77,8 +77,9 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
     for split in ("train", "held_out"):
         if not any(problem.split == split for problem in loaded.problems):
             raise InputError(
-                f"{config.problems.path}: no problem fell into the split {split!r} of {len(loaded.problems)}. "
-                "Give more problems, another problems.held_out_fraction, or a problems.evaluation_path."
+                f"{config.problems.label}: no problem fell into the split {split!r} of {len(loaded.problems)}. "
+                "Give more problems, another problems.held_out_fraction, a problems.evaluation_path "
+                "or a source's split."
             )
     if purpose == EVALUATION:
         loaded = replace(loaded, problems=tuple(p for p in loaded.problems if p.split == HELD_OUT))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from heal_core.errors import InputError
-from heal_core.problems import MAX_RAW_CHARS, ProblemsConfig, load_problems
+from heal_core.problems import ProblemsConfig, load_problems
+from heal_core.sources.row import MAX_RAW_CHARS
 
 
 def write(path: Path, *lines: str | bytes | dict) -> str:

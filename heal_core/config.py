@@ -27,11 +27,11 @@ from heal_core.failures import FailuresConfig
 from heal_core.gates import GatesConfig
 from heal_core.hints import HintConfig
 from heal_core.notify import NotifyConfig
-from heal_core.problems import ProblemsConfig
 from heal_core.promotion import PromotionConfig
 from heal_core.pure import PureConfig
 from heal_core.repair import GuidedConfig, RepairConfig
 from heal_core.sft.config import SftConfig
+from heal_core.sources.config import ProblemsConfig
 from heal_core.steps import StepsConfig
 from heal_core.verify.config import VerifyConfig
 

@@ -13,23 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
-
 from heal_core.errors import InputError
 from heal_core.keys import content_key
 from heal_core.records import Problem, QuarantinedRow
-from heal_core.sources.config import Columns, SourceConfig, check_columns
+from heal_core.sources.config import Columns, ProblemsConfig, SourceConfig
 from heal_core.sources.read import Tally, read_source
 from heal_core.sources.row import Refusal
-from heal_core.split import BY_HASH, HELD_OUT, TRAIN, assign_sides, with_clusters
+from heal_core.split import HELD_OUT, TRAIN, assign_sides, with_clusters
 from heal_core.verify.grade import PROBLEM_TYPES, extract_answer
 
 PROBLEM_COLUMNS = ("problem", "question", "instruction", "prompt")
@@ -46,74 +36,6 @@ _GSM8K_ANSWER = re.compile(r"####\s*([^\n#]+)\Z")
 _DUPLICATE, _CONFLICT = "duplicate", "conflicting_answer"
 
 
-class ProblemsConfig(BaseModel):
-    """Which problems, and how they are split: either `path`, the simple form, or `sources`.
-
-    Attributes:
-        path: A file, a glob, or a URL of either.
-        limit: Take only the first so many good rows of `path`.
-        evaluation_path: The same for held-out problems; then all of `path` is train.
-        sources: Any number of sources, each with its own settings.
-        columns: What columns mean, for the sources that do not say it themselves.
-        held_out_fraction: Share of near-duplicate clusters held out where a hash decides.
-        duplicate_jaccard: Similarity of word 5-grams from which two problems are near-duplicates.
-
-    Source: definition D1 (docs/method.md).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    evaluation_path: str | None = None
-    sources: tuple[SourceConfig, ...] | None = Field(default=None, min_length=1)
-    columns: Columns = {}
-    held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
-    duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
-
-    @field_validator("columns")
-    @classmethod
-    def _check_columns(cls, columns: Columns) -> Columns:
-        return check_columns(columns)
-
-    @model_validator(mode="after")
-    def _check_form(self) -> ProblemsConfig:
-        if (self.path is None) == (self.sources is None):
-            found = "neither" if self.path is None else "both"
-            raise ValueError(
-                f"problems has {found} of path (one file) and sources (a list of them); give exactly one of the two"
-            )
-        for name in ("limit", "evaluation_path"):
-            if self.sources is not None and getattr(self, name) is not None:
-                remedy = "limit" if name == "limit" else "split: held_out"
-                raise ValueError(f"problems.{name} goes with problems.path; with sources, give one of them `{remedy}`")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # a run's id is made of its settings: one without sources keeps the id that it had before there were any
-        settings: dict[str, Any] = handler(self)
-        return {name: value for name, value in settings.items() if name not in ("sources", "columns") or value}
-
-    def list_sources(self) -> tuple[SourceConfig, ...]:
-        """Return the sources of either form."""
-        if self.sources is not None:
-            return tuple(
-                source if source.columns else source.model_copy(update={"columns": self.columns})
-                for source in self.sources
-            )
-        split = BY_HASH if self.evaluation_path is None else TRAIN
-        first = {"path": self.path, "limit": self.limit, "split": split, "columns": self.columns}
-        second = {"path": self.evaluation_path, "split": HELD_OUT, "columns": self.columns}
-        forms = [first] if self.evaluation_path is None else [first, second]
-        return tuple(SourceConfig.model_validate(form) for form in forms)
-
-    @property
-    def label(self) -> str:
-        """All sources as a message names them."""
-        return ", ".join(source.label for source in self.list_sources())
-
-
 @dataclass(frozen=True)
 class SourceCounts:
     """What became of the rows of a source; those that were read are the sum of all others."""
@@ -125,6 +47,16 @@ class SourceCounts:
     num_not_sampled: int
     num_quarantined: int
     num_problems: int
+
+    def describe(self) -> str:
+        """Return the counts as a person reads them."""
+        left_out = {
+            "filtered out": self.num_filtered_out,
+            "not sampled": self.num_not_sampled,
+            "in quarantine": self.num_quarantined,
+        }
+        parts = [f"{num} {name}" for name, num in left_out.items() if num]
+        return ", ".join([f"{self.source}: {self.num_problems} problems of {self.num_read} rows", *parts])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from heal_core.errors import InputError, StoreError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
-from heal_core.records import Problem
+from heal_core.records import Problem, QuarantinedRow
 from heal_core.split import HELD_OUT
 from heal_core.store.reads import next_chunk_index, read_attempts_of, read_known, read_promoted
 from heal_core.verify.grade import verifier_identities
@@ -107,6 +108,9 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
         "%d problems (%d train, %d held out), %d rows in quarantine",
         len(loaded.problems), train, len(loaded.problems) - train, len(loaded.quarantined),
     )  # fmt: skip
+    if config.problems.sources is not None:
+        for counts in loaded.counts:
+            logger.info("  %s", counts.describe())
     return session.run_id
 
 
@@ -218,10 +222,23 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _
         ],
     )
     session.store.append(
+        "run_sources",
+        [
+            {
+                "run_source_id": content_key("run_source", run_id, position),
+                "run_id": run_id,
+                "position": position,
+                **asdict(counts),
+            }
+            for position, counts in enumerate(loaded.counts)
+        ],
+    )
+    met: Counter[tuple[Any, ...]] = Counter()
+    session.store.append(
         "quarantine",
         [
             {
-                "quarantine_id": content_key("quarantine", run_id, row.source, row.line, row.reason),
+                "quarantine_id": _quarantine_key(run_id, row, met),
                 "run_id": run_id,
                 "source": row.source,
                 "line": row.line,
@@ -235,6 +252,14 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _
             for row in loaded.quarantined
         ],
     )
+
+
+def _quarantine_key(run_id: str, row: QuarantinedRow, met: Counter[tuple[Any, ...]]) -> str:
+    """Return the row's id; `met` counts those before it, since two sources may read the same file."""
+    where = (row.source, row.line, row.reason)
+    met[where] += 1
+    again = [met[where]] if met[where] > 1 else []
+    return content_key("quarantine", run_id, *where, *again)
 
 
 def _git_revision() -> str | None:

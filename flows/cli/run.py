@@ -34,6 +34,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as J
 def run(
     config_path: ConfigArgument,
     overrides: OverridesArgument = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=MEANING", help="What a column means: question=problem. May be repeated."),
+    ] = None,
     phase: Annotated[str | None, typer.Option(help="Run only this phase; those before it must be closed.")] = None,
     until: UntilOption = None,
     as_json: JsonOption = False,
@@ -42,7 +46,7 @@ def run(
     from heal_core.config import load_config
     from heal_core.deadline import parse_deadline
 
-    config = load_config(config_path, overrides or [])
+    config = load_config(config_path, [*(overrides or []), *_map_columns(columns or [])])
     deadline = parse_deadline(until) if until else None
     _prepare(config, deadline)
     from flows.heal import heal, heal_phase
@@ -99,6 +103,19 @@ def evaluate(
     from tasks.problems import EVALUATION
 
     _show(config, heal(config, deadline, purpose=EVALUATION), as_json)
+
+
+def _map_columns(columns: list[str]) -> list[str]:
+    """Return the override that `--map` stands for: `problems.columns`, as a whole."""
+    from heal_core.errors import ConfigError
+
+    mapped = {}
+    for column in columns:
+        name, separator, meaning = column.rpartition("=")
+        if not separator or not name or name in mapped:
+            raise ConfigError(f"--map {column!r} is not of the form COLUMN=MEANING, once per column: question=problem.")
+        mapped[name] = meaning
+    return [f"problems.columns={json.dumps(mapped)}"] if mapped else []
 
 
 def _show(config: RunConfig, outcome: dict[str, Any], as_json: bool) -> None:

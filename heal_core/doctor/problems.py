@@ -1,38 +1,47 @@
-"""The problem files of a run, and the verifier that grades their answers."""
+"""The sources of a run's problems, and the verifier that grades their answers."""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 from heal_core.doctor.environment import installed_version
 from heal_core.doctor.finding import Finding
 from heal_core.errors import HealError, InputError
-from heal_core.problems import ProblemsConfig, load_problems
+from heal_core.problems import load_problems
 from heal_core.records import VerdictLabel
+from heal_core.sources.config import ProblemsConfig
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.pool import GradeItem, VerifierPool
 
 
 def check_problems(config: ProblemsConfig) -> Finding:
-    """Read the problem files as a run would."""
+    """Read all sources of problems as a run would."""
     try:
         loaded = load_problems(config)
     except InputError as error:
         remedy = (
-            "set problems.path (problems.evaluation_path) to a file with a problem and its answer per line, as JSON"
+            "set problems.path (problems.evaluation_path), or what a source of problems.sources names, to rows with a "
+            "problem and its answer"
         )
         return Finding("problems", "fail", str(error), remedy)
     num = {split: sum(problem.split == split for problem in loaded.problems) for split in (TRAIN, HELD_OUT)}
     found = f"{len(loaded.problems)} in all ({num[TRAIN]} train, {num[HELD_OUT]} held out)"
+    if config.sources is not None:
+        found += "".join(f"; {counts.describe()}" for counts in loaded.counts)
     if not all(num.values()):
-        remedy = "give more problems, another problems.held_out_fraction, or a problems.evaluation_path"
+        remedy = (
+            "give more problems, another problems.held_out_fraction, a problems.evaluation_path or a source's split"
+        )
         return Finding("problems", "fail", f"{found}: both are needed", remedy)
     if loaded.quarantined:
         first = loaded.quarantined[0]
         found += f"; {len(loaded.quarantined)} rows go to quarantine, the first for {first.reason}"
-        remedy = f"`sed -n {first.line}p {first.source}` shows that row; correct it, or go on without"
+        remedy = f"correct row {first.line} of {first.source}, or go on without"
+        if Path(first.source).suffix == ".jsonl" and Path(first.source).is_file():
+            remedy = f"`sed -n {first.line}p {first.source}` shows that row; correct it, or go on without"
         return Finding("problems", "warn", found, remedy)
     return Finding("problems", "ok", f"{found}, no row in quarantine")
 

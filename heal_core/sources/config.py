@@ -1,4 +1,4 @@
-"""Where problems come from: the settings of one source.
+"""Where problems come from: the settings of a run's problems, and of each source.
 
 What does not belong here: reading (`read` and a module per kind), and what is made of the rows
 (`heal_core/problems.py`).
@@ -6,9 +6,19 @@ What does not belong here: reading (`read` and a module per kind), and what is m
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from heal_core.split import BY_HASH, HELD_OUT, TRAIN
 
 Meaning = Literal["problem", "answer", "source", "uuid", "problem_type"]
 Columns = dict[str, Meaning]
@@ -109,3 +119,71 @@ class SourceConfig(BaseModel):
             return str(self.path or self.function)
         parts = (self.dataset.path, self.dataset.name, self.dataset.split, self.dataset.revision)
         return ":".join(part for part in parts if part)
+
+
+class ProblemsConfig(BaseModel):
+    """Which problems, and how they are split: either `path`, the simple form, or `sources`.
+
+    Attributes:
+        path: A file, a glob, or a URL of either.
+        limit: Take only the first so many good rows of `path`.
+        evaluation_path: The same for held-out problems; then all of `path` is train.
+        sources: Any number of sources, each with its own settings.
+        columns: What columns mean, for the sources that do not say it themselves.
+        held_out_fraction: Share of near-duplicate clusters held out where a hash decides.
+        duplicate_jaccard: Similarity of word 5-grams from which two problems are near-duplicates.
+
+    Source: definition D1 (docs/method.md).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    evaluation_path: str | None = None
+    sources: tuple[SourceConfig, ...] | None = Field(default=None, min_length=1)
+    columns: Columns = {}
+    held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
+    duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, columns: Columns) -> Columns:
+        return check_columns(columns)
+
+    @model_validator(mode="after")
+    def _check_form(self) -> ProblemsConfig:
+        if (self.path is None) == (self.sources is None):
+            found = "neither" if self.path is None else "both"
+            raise ValueError(
+                f"problems has {found} of path (one file) and sources (a list of them); give exactly one of the two"
+            )
+        for name in ("limit", "evaluation_path"):
+            if self.sources is not None and getattr(self, name) is not None:
+                remedy = "limit" if name == "limit" else "split: held_out"
+                raise ValueError(f"problems.{name} goes with problems.path; with sources, give one of them `{remedy}`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: one without sources keeps the id that it had before there were any
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name not in ("sources", "columns") or value}
+
+    def list_sources(self) -> tuple[SourceConfig, ...]:
+        """Return the sources of either form."""
+        if self.sources is not None:
+            return tuple(
+                source if source.columns else source.model_copy(update={"columns": self.columns})
+                for source in self.sources
+            )
+        split = BY_HASH if self.evaluation_path is None else TRAIN
+        first = {"path": self.path, "limit": self.limit, "split": split, "columns": self.columns}
+        second = {"path": self.evaluation_path, "split": HELD_OUT, "columns": self.columns}
+        forms = [first] if self.evaluation_path is None else [first, second]
+        return tuple(SourceConfig.model_validate(form) for form in forms)
+
+    @property
+    def label(self) -> str:
+        """All sources as a message names them."""
+        return ", ".join(source.label for source in self.list_sources())

@@ -1,6 +1,6 @@
 """Hugging Face datasets as rows: from the hub, from its cache, or from a folder; streaming or not.
 
-The library `datasets` runs no code of a dataset since version 4. `HF_HUB_OFFLINE=1` keeps it off
+The library `datasets` runs no code of a dataset. `HF_HUB_OFFLINE=1` keeps it off
 the network.
 """
 

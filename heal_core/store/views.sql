@@ -269,13 +269,20 @@ WITH outcomes AS (
     SELECT run_id, CASE phase WHEN 'repairs' THEN 5 ELSE 6 END, phase, outcome, reason FROM repair_outcomes
 )
 SELECT *, (sum(num) OVER (PARTITION BY run_id, phase))::BIGINT AS num_in_phase
-FROM (SELECT run_id, position, phase, outcome, reason, count(*) AS num FROM outcomes GROUP BY ALL);
+FROM (
+    SELECT run_id, position, phase, outcome, reason, count(*) AS num FROM outcomes GROUP BY ALL
+    UNION ALL
+    SELECT run_id, 1, 'rows', outcome, source, sum(num)::BIGINT
+    FROM (UNPIVOT (SELECT run_id, source, num_filtered_out AS filtered_out, num_not_sampled AS not_sampled FROM run_sources)
+          ON filtered_out, not_sampled INTO NAME outcome VALUE num)
+    WHERE num > 0 GROUP BY ALL
+);
 COMMENT ON VIEW funnel IS 'What became of everything, by phase; the outcomes of a phase add up to num_in_phase.';
 COMMENT ON COLUMN funnel.run_id IS 'The run.';
 COMMENT ON COLUMN funnel.position IS 'Order of the phases, from 1.';
-COMMENT ON COLUMN funnel.phase IS 'What is counted: rows of the problem files, rollouts, problems, paths (wrong rollouts chosen for repair), repairs, guided samples.';
+COMMENT ON COLUMN funnel.phase IS 'What is counted: rows of the sources of problems, rollouts, problems, paths (wrong rollouts chosen for repair), repairs, guided samples.';
 COMMENT ON COLUMN funnel.outcome IS 'What became of them. A problem that failed before it had a band is quarantined.';
-COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine; for problems the split; else null.';
+COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine; for problems the split, for rows left out the source; else null.';
 COMMENT ON COLUMN funnel.num IS 'How many.';
 COMMENT ON COLUMN funnel.num_in_phase IS 'How many there are in the phase.';
 

@@ -184,6 +184,10 @@ def table_row() -> Callable[..., Row]:
             "quarantine_id": "q0", "run_id": "run", "source": "s.jsonl", "line": 1, "reason": "no_answer", "raw": "{}",
             "problem_id": None, "phase": None, "work": None, "quarantined_at": None,
         },
+        "run_sources": {
+            "run_source_id": "rs0", "run_id": "run", "position": 0, "source": "s.jsonl", "split": "hash", "num_read": 4,
+            "num_filtered_out": 0, "num_not_sampled": 0, "num_quarantined": 1, "num_problems": 3,
+        },
         "promotions": {
             "promotion_id": "pr0", "run_id": "run", "checkpoint_id": "c0", "decision": "promoted",
             "reason": "within_margin", "best_checkpoint_id": None, "num_problems": 9, "k": 2, "avg_at_k": 0.5,

@@ -50,6 +50,10 @@ def test_the_demos_config_is_valid() -> None:
         (
             {"scorer": {"model_name_or_path": "m", "dtyp": "float32"}}, "scorer.dtyp", "'float32'", "dtype",
         ),  # below an optional group
+        (
+            {"problems": {"sources": [{"path": "p"}, {"path": "q", "smaple": 3}]}},
+            "problems.sources.1.smaple", "3", "sample",
+        ),  # in a list
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_named_with_its_value_and_the_nearest_name(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from heal_core.errors import InputError
-from heal_core.problems import LoadedProblems, ProblemsConfig, load_problems
+from heal_core.problems import LoadedProblems, load_problems
+from heal_core.sources.config import ProblemsConfig
 
 SHEEP = "a farmer has seventeen sheep and sells all but nine of them at the market on a rainy Monday in May"
 Write = Callable[..., str]

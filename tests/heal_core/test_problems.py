@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from heal_core.errors import InputError
-from heal_core.problems import ProblemsConfig, load_problems
+from heal_core.problems import load_problems
+from heal_core.sources.config import ProblemsConfig
 from heal_core.sources.row import MAX_RAW_CHARS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heal_core.doctor.problems import check_problems, check_verifier
-from heal_core.problems import ProblemsConfig
+from heal_core.sources.config import ProblemsConfig
 from heal_core.verify.config import VerifyConfig
 
 LAB = Path(__file__).parents[3] / "deployments/lab"
@@ -57,6 +57,21 @@ def test_rows_in_quarantine_are_counted_and_the_first_is_shown(write: Callable[.
     assert "30 in all" in finding.found
     assert "2 rows go to quarantine, the first for invalid_json" in finding.found
     assert f"sed -n 2p {config.path}" in finding.remedy
+
+
+def test_every_source_is_spoken_of(write: Callable[..., ProblemsConfig], tmp_path: Path) -> None:
+    path = write(*(json.dumps({"problem": f"{n} + {n}?", "answer": 2 * n, "n": n}) for n in range(4)), "{broken").path
+    (tmp_path / "held_out.csv").write_text("problem,answer\nHow many?,3\nno answer,\n")
+    held_out = {"path": str(tmp_path / "held_out.csv"), "split": "held_out"}
+    finding = check_problems(ProblemsConfig(sources=[{"path": path, "split": "train", "filter": "n > 0"}, held_out]))
+    assert finding.state == "warn"
+    assert f"; {path}: 3 problems of 5 rows, 1 filtered out, 1 in quarantine" in finding.found
+    assert f"; {held_out['path']}: 1 problems of 2 rows, 1 in quarantine" in finding.found
+    wrong = [{"path": str(tmp_path / "none.csv")}, {"path": path, "filter": "n >"}, held_out]
+    failed = check_problems(ProblemsConfig(sources=wrong))
+    assert failed.state == "fail"
+    assert "none.csv" in failed.found
+    assert "'n >'" in failed.found
 
 
 @pytest.mark.slow

@@ -290,6 +290,11 @@ def test_the_outcomes_of_each_phase_of_the_funnel_add_up(
     run.add_problem("p1", band="hard")
     run.add_problem("p2", "held_out", band="easy")
     store.append("quarantine", [table_row("quarantine")])
+    left_out = [("a.csv", 5, 0), ("b.csv", 0, 0), ("a.csv", 2, 1)]
+    for index, (source, num_filtered_out, num_not_sampled) in enumerate(left_out):
+        counts = {"num_filtered_out": num_filtered_out, "num_not_sampled": num_not_sampled}
+        row = table_row("run_sources", run_source_id=f"rs{index}", position=index, source=source, **counts)
+        store.append("run_sources", [row])
     for index, (label, cut) in enumerate([("correct", False), ("wrong", False), ("wrong", True), ("correct", True)]):
         run.use(make_slot("p0", index=index), "rollouts", label, cut)
     run.decide("path", "path a", "kept")
@@ -316,12 +321,14 @@ def test_the_outcomes_of_each_phase_of_the_funnel_add_up(
     rows = store.rows("SELECT phase, outcome, reason, num, num_in_phase FROM funnel WHERE run_id = 'run'")
     totals = {row["phase"]: row["num_in_phase"] for row in rows}
     # every row of the source, every rollout, problem, path, repair and guided sample, each once
-    assert totals == {"rows": 4, "rollouts": 4, "problems": 3, "paths": 3, "repairs": 8, "guided": 1}
+    assert totals == {"rows": 12, "rollouts": 4, "problems": 3, "paths": 3, "repairs": 8, "guided": 1}
     for phase, total in totals.items():
         assert sum(row["num"] for row in rows if row["phase"] == phase) == total
     found = {(row["phase"], row["outcome"], row["reason"]): row["num"] for row in rows}
     assert found == {
         ("rows", "quarantined", "no_answer"): 1,
+        ("rows", "filtered_out", "a.csv"): 7,
+        ("rows", "not_sampled", "a.csv"): 1,
         ("rows", "train", None): 2,
         ("rows", "held_out", None): 1,
         ("rollouts", "correct", None): 1,

@@ -212,6 +212,7 @@ KEYS = {
     "scores": "score_id", "checkpoints": "checkpoint_id", "runs": "run_id", "run_events": "event_id",
     "run_problems": "run_problem_id", "run_rows": "run_row_id", "decisions": "decision_id",
     "stage_examples": "stage_example_id", "evaluations": "evaluation_id", "quarantine": "quarantine_id",
+    "run_sources": "run_source_id",
 }  # fmt: skip
 
 

@@ -11,13 +11,15 @@ import lzma
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from typing import IO, Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import infer_compression
 
 from heal_core.errors import InputError
 from heal_core.sources.config import Format
@@ -41,7 +43,12 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        return PurePosixPath(self.place).name
+        # the query of a web address is no part of the name
+        return PurePosixPath(self.place.partition("?")[0] if self._is_http else self.place).name
+
+    @property
+    def _is_http(self) -> bool:
+        return self.place.startswith(("http://", "https://"))
 
     @property
     def format(self) -> Format:
@@ -59,8 +66,13 @@ class SourceFile:
             InputError: If it cannot be opened, or reading breaks off.
         """
         try:
-            with self.file_system.open(self.path, "rb", compression="infer") as file:
-                yield cast(IO[bytes], file)
+            with ExitStack() as stack:
+                path, file_system = self.path, self.file_system
+                if self._is_http:  # many web servers give a file only as a whole
+                    path, file_system = stack.enter_context(NamedTemporaryFile()).name, LocalFileSystem()
+                    self.file_system.get_file(self.path, path)
+                compression = infer_compression(self.name)
+                yield cast(IO[bytes], stack.enter_context(file_system.open(path, "rb", compression=compression)))
         except _UNREADABLE as error:
             reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
             raise InputError(f"cannot read the problem file {self.place}: {reason}. {_EXPECTED}") from error

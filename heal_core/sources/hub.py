@@ -38,7 +38,7 @@ def read_dataset(config: DatasetConfig, label: str) -> Iterator[SourceRow]:
         offline = " HF_HUB_OFFLINE is set: only folders and the cache are looked at." if _is_offline() else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"the dataset {label} cannot be read: {reason} Check path, name, split and revision.{offline}"
+            f"the dataset {label} cannot be read: {reason.rstrip('.')}. Check path, name, split and revision.{offline}"
         ) from error
 
 

@@ -1,53 +1,49 @@
 r"""One text against one reference answer: what it answers, and whether that is right.
 
-Plain numbers and plain words are compared here; the rest is math-verify's, which reads
+Plain numbers, units and plain words are compared here; the rest is math-verify's, which reads
 "1 1/2" as 1 and "east" as a product of letters that equals "seat". It hangs on some
 inputs, and its own time limits fail in threads: so `grade` belongs in a worker process
-(`worker`, `pool`); the other functions are safe anywhere.
+(`worker`, `pool`); the other functions are safe anywhere. How an answer may be written is
+`notation`'s, and what counts as equal is said in docs/verifier.md.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import time
 import unicodedata
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from importlib import metadata
-from typing import Any
 
 from heal_core.keys import STAGE_VERSIONS
 from heal_core.records import Verdict, VerdictLabel
+from heal_core.verify.notation import TEXT, unify
+from heal_core.verify.numbers import numbers_equal, parse_based, parse_number, plain
+from heal_core.verify.symbolic import math_equal, parse_math
+from heal_core.verify.units import Unit, read_unit, split_unit
 
 PROBLEM_TYPES = ("math", "numeric", "exact")
 MAX_ANSWER_CHARS = 1000
 
 _MATH_TOLERANCE = Fraction(1, 10**6)  # 1/3 is 0.333333, as math-verify has it
 _NUMERIC_TOLERANCE = Fraction(1, 10**9)
-_MAX_NUMBER_CHARS = 200  # int() refuses thousands of digits
 
-_BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
-_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}")
-_TRAILING_UNIT = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|mbox)\s*\{[^{}\d]*\}(?:\^\{?[23]\}?)?$")
-_LATEX_SPACE = re.compile(r"\\[,;: ]|~")
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
-_NUMBER = re.compile(
-    r"(?P<sign>[+-]?) ?"
-    r"(?:(?:(?P<whole>\d+) )?(?P<numerator>\d+) ?/ ?(?P<denominator>\d+)"
-    r"|(?P<decimal>(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)|\d+)(?:\.\d*)?|\.\d+)"
-    r"(?:[eE](?P<exponent>[+-]?\d{1,2}))?)"
-    r" ?(?P<percent>\\?%)?"
-)
-_WORDS = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+)*")
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_LETTERS = re.compile(r"[^\W\d_]+")
+_WORDS = re.compile(r"(?:no|[^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)(?: [^\W\d_]+)*")
+_ARTICLE = re.compile(r"^(?:a|an|the) (?=\w)")
+_ASSIGNED = re.compile(r"[A-Za-z]\s*=\s*(?=[^=])")
+_SET = re.compile(r"(?:\\left\s*)?\\\{.*\\\}", re.DOTALL)
+_TUPLE = re.compile(r"(?:\\left\s*)?\(.*,.*\)", re.DOTALL)
 
 Outcome = tuple[VerdictLabel, str | None]
 
 _CORRECT: Outcome = (VerdictLabel.CORRECT, None)
 _DIFFERENT: Outcome = (VerdictLabel.WRONG, "different")
 _NO_ANSWER: Outcome = (VerdictLabel.WRONG, "no_answer")
+_ANSWER_TOO_LONG: Outcome = (VerdictLabel.WRONG, "answer_too_long")
 _UNPARSABLE_ANSWER: Outcome = (VerdictLabel.WRONG, "unparsable_answer")
 _UNPARSABLE_GOLD: Outcome = (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
 
@@ -111,56 +107,6 @@ def verifier_identities() -> list[tuple[str, str]]:
     return [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
 
 
-@dataclass(frozen=True)
-class Number:
-    """A plain number as written; `is_exact` unless its decimals may be rounded."""
-
-    value: Fraction
-    is_exact: bool
-    is_percent: bool
-
-
-def parse_number(text: str) -> Number | None:
-    r"""Return the plain number that the text is, else None.
-
-    Reads integers, decimals, powers of ten (1e-3), fractions (1/2, \frac{1}{2}), mixed
-    numbers (1 1/2), thousand separators (1,000, 1 000, 1{,}000), per cent, dollars, and a
-    unit in \text{..} at the end, which it ignores.
-    """
-    if len(text) > _MAX_NUMBER_CHARS:
-        return None
-    match = _NUMBER.fullmatch(_plain(text))
-    if match is None:
-        return None
-    if match["decimal"]:
-        value = Fraction(Decimal(re.sub("[, ]", "", match["decimal"]) + f"E{match['exponent'] or 0}"))
-    else:
-        numerator, denominator = int(match["numerator"]), int(match["denominator"])
-        if denominator == 0 or (match["whole"] and numerator >= denominator):
-            return None
-        value = int(match["whole"] or 0) + Fraction(numerator, denominator)
-    is_exact = match["decimal"] is None or value.denominator == 1
-    scale = Fraction(-1 if match["sign"] == "-" else 1, 100 if match["percent"] else 1)
-    return Number(value * scale, is_exact, match["percent"] is not None)
-
-
-def numbers_equal(left: Number, right: Number, tolerance: Fraction, max_difference: Fraction | None = None) -> bool:
-    """Return whether the numbers agree; decimals up to a relative tolerance and an absolute bound.
-
-    Whole numbers and fractions must be equal. 50% is 0.5. It is also 50, for a question that
-    asks "how many per cent"; but 0.5% is not 0.5: a bare number up to 1 is the share itself.
-    """
-    readings = [(left.value, right.value)]
-    if left.is_percent != right.is_percent:
-        percent, bare = (left, right) if left.is_percent else (right, left)
-        if abs(bare.value) > 1:
-            readings.append((percent.value * 100, bare.value))
-    if left.is_exact and right.is_exact:
-        return any(a == b for a, b in readings)
-    bound = math.inf if max_difference is None else max_difference
-    return any(abs(a - b) <= min(tolerance * max(abs(a), abs(b)), bound) for a, b in readings)
-
-
 def _grade_exact(extracted: str | None, answer: str) -> Outcome:
     if extracted is None:
         return _NO_ANSWER
@@ -168,12 +114,14 @@ def _grade_exact(extracted: str | None, answer: str) -> Outcome:
 
 
 def _grade_numeric(extracted: str | None, answer: str) -> Outcome:
-    gold = parse_number(answer)
+    gold = parse_number(unify(answer)) if len(answer) <= MAX_ANSWER_CHARS else None
     if gold is None:
         return _UNPARSABLE_GOLD
     if extracted is None:
         return _NO_ANSWER
-    number = parse_number(extracted)
+    if len(extracted) > MAX_ANSWER_CHARS:
+        return _ANSWER_TOO_LONG
+    number = parse_number(_ASSIGNED.sub("", unify(extracted), count=1))
     if number is None:
         return _UNPARSABLE_ANSWER
     return _CORRECT if numbers_equal(number, gold, _NUMERIC_TOLERANCE) else _DIFFERENT
@@ -184,75 +132,82 @@ def _grade_math(extracted: str | None, answer: str) -> Outcome:
         return _UNPARSABLE_GOLD
     if extracted is None:
         return _NO_ANSWER
-    if _plain(extracted) == _plain(answer):
-        return _CORRECT
     if len(extracted) > MAX_ANSWER_CHARS:
-        return VerdictLabel.WRONG, "answer_too_long"
-    number, gold = parse_number(extracted), parse_number(answer)
-    if number is not None and gold is not None:
-        equal = numbers_equal(number, gold, _MATH_TOLERANCE, max_difference=_MATH_TOLERANCE)
+        return _ANSWER_TOO_LONG
+    return _compare(unify(extracted), unify(answer))
+
+
+def _compare(answer: str, gold: str) -> Outcome:
+    """Return the outcome for two answers as `unify` writes them, the second a readable reference."""
+    if plain(answer) == plain(gold):
+        return _CORRECT
+    ratio = _unit_ratio(answer, gold)
+    if ratio is None:
+        return _DIFFERENT
+    number, gold_number = parse_number(answer), parse_number(gold)
+    if number is not None and gold_number is not None:
+        bare = gold if number.is_percent else answer
+        if number.is_percent != gold_number.is_percent and _unit(bare) is not None:
+            return _DIFFERENT
+        number = replace(number, value=number.value * ratio)
+        equal = numbers_equal(number, gold_number, _MATH_TOLERANCE, max_difference=_MATH_TOLERANCE)
         return _CORRECT if equal else _DIFFERENT
-    if _is_words(extracted) and _is_words(answer):
-        return _CORRECT if _folded(extracted) == _folded(answer) else _DIFFERENT
-    parsed = _parse_math(extracted)
+    based, gold_based = parse_based(answer), parse_based(gold)
+    if based and gold_based:
+        return _CORRECT if based == gold_based else _DIFFERENT
+    if _are_words(answer, gold):
+        return _CORRECT if _without_article(answer) == _without_article(gold) else _DIFFERENT
+    if ratio != 1 or (_SET.fullmatch(gold) and _TUPLE.fullmatch(answer)):
+        return _DIFFERENT
+    parsed = parse_math(answer)
     if not parsed:
         return _UNPARSABLE_ANSWER
-    return _CORRECT if _math_equal(_parse_math(answer), parsed) else _DIFFERENT
+    return _CORRECT if math_equal(parse_math(gold), parsed) else _DIFFERENT
+
+
+def _unit_ratio(answer: str, gold: str) -> Fraction | None:
+    """Return the answer's unit over the reference's, 1 unless both are known, None if they cannot be converted."""
+    unit, gold_unit = _unit(answer), _unit(gold)
+    if unit is None or gold_unit is None:
+        return Fraction(1)
+    return unit.size / gold_unit.size if unit.dimension == gold_unit.dimension else None
+
+
+def _unit(text: str) -> Unit | None:
+    words = split_unit(text)[1]
+    return None if words is None else read_unit(words)
 
 
 @lru_cache(maxsize=1024)
 def _is_readable(answer: str) -> bool:
     """Return whether a reference can be graded against; one unlike itself would fail everyone."""
-    if parse_number(answer) is not None or _is_words(answer):
+    if len(answer) > MAX_ANSWER_CHARS:
+        return False
+    unified = unify(answer)
+    if parse_number(unified) is not None or _is_words(unified):
         return True
-    if len(answer) > MAX_ANSWER_CHARS or extract_answer("\\boxed{" + answer + "}") != answer.strip():
+    if extract_answer("\\boxed{" + answer + "}") != answer.strip():
         return False  # math-verify would silently cut it where its braces do not match
-    parsed = _parse_math(answer)
-    return bool(parsed) and _math_equal(parsed, parsed)
-
-
-def _parse_math(answer: str) -> list[Any]:
-    """Return math-verify's reading of an answer, empty when it has none."""
-    # Only the LaTeX reader, which has a grammar: the other one evaluates text as Python.
-    from math_verify import LatexExtractionConfig, parse
-
-    number = parse_number(answer)
-    parsed: list[Any] = parse(
-        "\\boxed{" + (answer if number is None else _canonical(number)) + "}",
-        [LatexExtractionConfig(boxed_match_priority=0)],
-        fallback_mode="no_fallback",
-        parsing_timeout=None,
-    )
-    return parsed
-
-
-def _math_equal(gold: list[Any], answer: list[Any]) -> bool:
-    from math_verify import verify
-
-    return bool(verify(gold, answer, timeout_seconds=None))
-
-
-def _canonical(number: Number) -> str:
-    """Return the number in a form that math-verify reads rightly."""
-    if number.is_exact:
-        return str(number.value)
-    return format(Decimal(number.value.numerator) / number.value.denominator, "f")
-
-
-def _plain(text: str) -> str:
-    """Return the text without what LaTeX and money put around a number."""
-    text = unicodedata.normalize("NFC", text).replace("\u2212", "-").replace("{,}", ",").replace("\\!", "")
-    text = _LATEX_SPACE.sub(" ", text).replace("\\$", "").replace("$", "")
-    text = _LATEX_FRACTION.sub(r" \1/\2", " ".join(text.split()))
-    return " ".join(_TRAILING_UNIT.sub("", text.strip()).split())
+    parsed = parse_math(unified)
+    return bool(parsed) and math_equal(parsed, parsed)
 
 
 def _folded(text: str) -> str:
     r"""Return the text for comparison as words: no `\text{..}` around it, case and spacing aside."""
-    wrapped = _TEXT.fullmatch(text.strip())
+    wrapped = TEXT.fullmatch(text.strip())
     text = unicodedata.normalize("NFC", wrapped[1] if wrapped else text)
     return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
+def _without_article(text: str) -> str:
+    return _ARTICLE.sub("", _folded(text)).rstrip(".")
+
+
+def _are_words(answer: str, gold: str) -> bool:
+    """Return whether both are words; beside one, letters are a word too, and no product: "on" is not "no"."""
+    words = [_is_words(text) or _LETTERS.fullmatch(_folded(text)) is not None for text in (answer, gold)]
+    return all(words) and (_is_words(answer) or _is_words(gold))
+
+
 def _is_words(text: str) -> bool:
-    return _WORDS.fullmatch(_folded(text)) is not None
+    return _WORDS.fullmatch(_without_article(text)) is not None

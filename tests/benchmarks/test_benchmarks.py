@@ -77,3 +77,16 @@ def test_encodings_give_the_arrays_back_and_report_bytes_per_token(source: str, 
     assert figures["synthetic"] is (source == "synthetic")
     for alternative in figures["alternatives"].values():
         assert 0 < sum(alternative["by_column"].values()) <= alternative["bytes_per_token"]
+
+
+def test_the_verifier_is_measured_beside_plain_math_verify() -> None:
+    figures = report("verifier", "--classes", "percent")
+    row = figures["classes"]["percent"]
+    assert row == figures["all"] and row["n"] >= 20
+    assert row["heal"]["precision"] == 1.0 and row["math_verify"]["recall"] < row["heal"]["recall"]
+    assert all(error["verifier"] == "math_verify" for error in figures["disagreements"])
+
+
+def test_the_verifier_refuses_a_class_that_it_does_not_know() -> None:
+    done = run("verifier", "--classes", "palindromes")
+    assert done.returncode == 2 and "no triple of these classes" in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +13,6 @@ from heal_core.verify.grade import (
     MAX_ANSWER_CHARS,
     extract_answer,
     grade,
-    numbers_equal,
-    parse_number,
     verifier_identity,
 )
 
@@ -77,47 +74,6 @@ def test_a_final_box_is_found_after_any_text(before: str, answer: str) -> None:
     assert extract_answer(before + text) == answer
 
 
-@pytest.mark.parametrize(
-    ("written", "value"),
-    [
-        ("1,000", 1000), ("1 000", 1000), ("1{,}000", 1000), ("1\\,000", 1000), ("1,\\!000", 1000), ("007", 7),
-        ("-3", -3), ("\u22123", -3), ("+3", 3), ("- 3", -3), ("7.", 7), (".5", Fraction(1, 2)), ("1e3", 1000),
-        ("1.5E-2", Fraction(3, 200)), ("1/2", Fraction(1, 2)), ("\\frac{1}{2}", Fraction(1, 2)),
-        ("-\\dfrac{3}{4}", Fraction(-3, 4)), ("1 1/2", Fraction(3, 2)), ("1\\frac{1}{2}", Fraction(3, 2)),
-        ("-1 1/2", Fraction(-3, 2)), ("50\\%", Fraction(1, 2)), ("50 %", Fraction(1, 2)), ("\\$5.00", 5), ("$5$", 5),
-        ("5 \\text{ cm}", 5), ("25\\text{ cm}^2", 25), ("\\frac{1}{2}\\mathrm{m}", Fraction(1, 2)),
-    ],
-)  # fmt: skip
-def test_plain_numbers_are_read(written: str, value: Fraction) -> None:
-    number = parse_number(written)
-    assert number is not None and number.value == value
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        "", "x", "1,2", "1,00", "10,0000", "1/0", "1/2/3", "2^3", "1 2", "5 6", "1 200/3", "5\u00b2", "12:30",
-        "\\frac12", "1" * 201, "1e999", "\\text{5}", "3 apples", "(1,000)", "5\\text{ or }600", "--1", "1.2.3", "\x005",
-    ],
-)  # fmt: skip
-def test_what_is_no_plain_number_is_left_to_others(written: str) -> None:
-    assert parse_number(written) is None
-
-
-@given(st.integers(-(10**30), 10**30))
-def test_an_integer_survives_thousand_separators(value: int) -> None:
-    for written in (str(value), f"{value:,}", f"{value:,}".replace(",", "{,}"), f"{value:,}".replace(",", "\\,")):
-        number = parse_number(written)
-        assert number is not None and (number.value, number.is_exact) == (value, True)
-
-
-@given(st.fractions(), st.fractions())
-def test_exact_numbers_are_equal_only_when_they_are(left: Fraction, right: Fraction) -> None:
-    numbers = [parse_number(f"{value.numerator}/{value.denominator}") for value in (left, right)]
-    assert numbers[0] is not None and numbers[1] is not None
-    assert numbers_equal(numbers[0], numbers[1], Fraction(1, 10)) == (left == right)
-
-
 SAME = [
     ("1/2", "\\frac{1}{2}"), ("0.5", "\\frac{1}{2}"), ("0.5", "1/2"), ("\\frac12", "0.5"), ("1,000", "1000"),
     ("50\\%", "0.5"), ("50\\%", "50"), ("0.333333", "1/3"), ("-0", "0"), ("5", "x=5"), ("x=5", "5"),
@@ -162,14 +118,8 @@ def test_the_layer_above_math_verify_is_still_needed() -> None:
 
 
 # Known to be wrong, and left: tightening them refuses more right answers than it catches.
-KNOWN_FALSE_POSITIVES = [("5 \\text{ m}", "5 \\text{ cm}"), ("2/5", "12:30"), ("1011", "1011_2"), ("(2,1)", "1,2")]
-KNOWN_FALSE_NEGATIVES = [
-    ("\\approx 5", "5"),
-    ("= 5", "5"),
-    ("\\text{3 apples}", "3"),
-    ("cba", "abc"),
-    ("x>3", "(3,\\infty)"),
-]
+KNOWN_FALSE_POSITIVES = [("2/5", "12:30"), ("1011", "1011_2"), ("(2,1)", "1,2")]
+KNOWN_FALSE_NEGATIVES = [("cba", "abc"), ("2x>6", "x>3")]
 
 
 @pytest.mark.parametrize(
@@ -230,8 +180,8 @@ def test_a_long_answer_is_not_stored_whole() -> None:
 
 def test_a_verdict_names_its_verifier() -> None:
     verdict = grade("\\boxed{5}", "5", "math")
-    assert (verdict.verifier, verdict.verifier_version) == verifier_identity("math") == ("math-verify", "0.9.0+1")
-    assert verifier_identity("exact") == ("exact", "1")
+    assert (verdict.verifier, verdict.verifier_version) == verifier_identity("math") == ("math-verify", "0.9.0+2")
+    assert verifier_identity("exact") == ("exact", "2")
     assert verdict.seconds >= 0
 
 

@@ -36,7 +36,7 @@ _WORDS = re.compile(r"(?:no|[^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a
 _ARTICLE = re.compile(r"^(?:a|an|the) (?=\w)")
 _ASSIGNED = re.compile(r"[A-Za-z]\s*=\s*(?=[^=])")
 _SET = re.compile(r"(?:\\left\s*)?\\\{.*\\\}", re.DOTALL)
-_TUPLE = re.compile(r"(?:\\left\s*)?\(.*,.*\)", re.DOTALL)
+_TUPLE = re.compile(r"(?:\\left\s*)?\([^()]*,[^()]*\)")
 
 Outcome = tuple[VerdictLabel, str | None]
 
@@ -157,12 +157,17 @@ def _compare(answer: str, gold: str) -> Outcome:
         return _CORRECT if based == gold_based else _DIFFERENT
     if _are_words(answer, gold):
         return _CORRECT if _without_article(answer) == _without_article(gold) else _DIFFERENT
-    if ratio != 1 or (_SET.fullmatch(gold) and _TUPLE.fullmatch(answer)):
+    if ratio != 1 or _is_set_and_tuple(answer, gold) or _is_set_and_tuple(gold, answer):
         return _DIFFERENT
     parsed = parse_math(answer)
     if not parsed:
         return _UNPARSABLE_ANSWER
     return _CORRECT if math_equal(parse_math(gold), parsed) else _DIFFERENT
+
+
+def _is_set_and_tuple(one: str, other: str) -> bool:
+    """Return whether braces stand against parentheses; math-verify takes (1, 2) for {1, 2}."""
+    return _SET.fullmatch(one) is not None and _TUPLE.fullmatch(other) is not None
 
 
 def _unit_ratio(answer: str, gold: str) -> Fraction | None:

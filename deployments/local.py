@@ -122,6 +122,7 @@ def read_deployments(settings: Settings) -> dict[str, Any]:
             schedule["timezone"] = settings.timezone or schedule["timezone"]
             deployment["work_pool"]["job_variables"]["env"]["TZ"] = schedule["timezone"]
             _check_timezone(schedule["timezone"])
+            _check_cron(schedule["cron"])
         _check_until(parameters.get("until"))
         load_config(ROOT / parameters["config"], parameters["overrides"])
     return tree
@@ -139,6 +140,17 @@ def _check_timezone(name: str) -> None:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigError(f"there is no time zone {name!r}; expected a name such as Europe/Berlin or UTC.") from error
+
+
+def _check_cron(line: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule  # takes seconds
+
+    try:
+        CronSchedule(cron=line)
+    except ValueError as error:
+        raise ConfigError(
+            f"{line!r} is no cron line; expected five fields, such as '0 23 * * *' for 23:00 every day."
+        ) from error
 
 
 def _serve(settings: Settings, deployments: dict[str, Any]) -> None:

@@ -33,14 +33,14 @@ _RUN_VARIABLE = b"PREFECT__FLOW_RUN_ID="
 
 @dataclass
 class Recovery:
-    """Puts interrupted flow runs back on the schedule. It remembers since when they look dead.
+    """Puts interrupted flow runs back on the schedule. It remembers since when they look dead, in which state.
 
     A worker notices the end of its runs itself, a moment later, and reports a crash twice,
     seconds apart. So while one works, a run must have looked dead or crashed for a while.
     """
 
     api: PrefectApi
-    _dead_since: dict[str, float] = field(default_factory=dict)
+    _dead_since: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def put_back_dead(self, worker_runs: bool) -> list[str]:
         """Put back the runs that crashed, and those that have no process; return a sentence for each."""
@@ -50,10 +50,11 @@ class Recovery:
             for run in self.api.read_runs("PENDING", "RUNNING", "CANCELLING", "CRASHED")
             if run["id"] not in alive and run["state"]["name"] != GIVEN_UP
         ]
-        self._dead_since = {run["id"]: self._dead_since.get(run["id"], now) for run in runs}
+        # in each state anew: one that was put back and is being started has no process yet either
+        self._dead_since = {key: self._dead_since.get(key, now) for key in map(_run_in_state, runs)}
         said = []
         for run in runs:
-            if worker_runs and now - self._dead_since[run["id"]] < _WORKERS_SECONDS:
+            if worker_runs and now - self._dead_since[_run_in_state(run)] < _WORKERS_SECONDS:
                 continue
             if run["state"]["type"] == "CANCELLING":
                 self.api.set_state(run["id"], "CANCELLED", "Cancelled", "its process is gone")
@@ -91,6 +92,7 @@ class Recovery:
         if num_crashes >= MAX_CRASHES:
             message = f"crashed {num_crashes} times, and is not started again by itself"
             self.api.set_state(run["id"], "CRASHED", GIVEN_UP, message)
+            tell_of_crash(run["id"], name, run["parameters"], message)
             return f"{name} {message}. When the cause is mended: prefect flow-run retry {run['id']}"
         in_seconds = 0.0 if num_crashes == 1 else _DELAY_SECONDS
         self.api.set_state(run["id"], "SCHEDULED", "AwaitingRetry", "goes on where it was interrupted", in_seconds)
@@ -105,6 +107,10 @@ class Recovery:
             num_crashes += state["type"] == "CRASHED" and before != "CRASHED"
             before = state["type"]
         return num_crashes
+
+
+def _run_in_state(run: FlowRun) -> tuple[str, str]:
+    return run["id"], str(run["state"]["timestamp"])
 
 
 def find_processes() -> dict[str, list[int]]:

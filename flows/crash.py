@@ -28,6 +28,8 @@ def tell_of_crash(flow_run_id: str, name: str, parameters: Mapping[str, Any], wh
         config = load_config(str(parameters.get("config")), parameters.get("overrides") or [])
     except ConfigError:
         return
-    title = f"HEAL {name} crashed: {why}. What is finished is stored, and the next start goes on from there."
+    title = (
+        f"HEAL {name} crashed: {why.rstrip('.')}. What is finished is stored, and the next start goes on from there."
+    )
     detail = {"flow_run": flow_run_id}
     send(config.notify, Notification("crashed", None, str(Workspace(config.workspace).root), title, detail))

@@ -27,9 +27,10 @@ from heal_core import interruption
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
 from heal_core.errors import ConfigError, StoreError, TimeIsUpError
+from heal_core.records import DISTILLATION, EVALUATION
 from heal_core.store.students import link_latest, link_stages
 from heal_core.store.summary import summarise_run
-from tasks.problems import DISTILLATION, EVALUATION, take_in_problems
+from tasks.problems import take_in_problems
 from tasks.session import Session, logger
 from tasks.slots import model_slot
 

@@ -5,8 +5,9 @@ What does not belong here: when they run (`deployments/prefect.yaml`), and what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,31 @@ from prefect.states import Completed
 from flows.crash import tell_of_crash
 from flows.heal import TASK_RUNNER, distil
 from flows.outcome import announced
+from heal_core import interruption
 from heal_core.config import RunConfig, load_config
 from heal_core.deadline import Deadline, parse_deadline
+from heal_core.records import EVALUATION
 from heal_core.store.workspace import Workspace
-from tasks.problems import EVALUATION
 
 
 def _name() -> str:
-    """Return a flow run's name for people: what runs, on which config, of which day."""
-    started = runtime.flow_run.scheduled_start_time.astimezone()  # Prefect tells it in UTC
-    config = Path(str(runtime.flow_run.parameters.get("config", ""))).stem
-    return f"{runtime.flow_run.flow_name} {config} {started:%Y-%m-%d %H:%M}"
+    run = runtime.flow_run
+    return _name_for_people(run.flow_name, run.parameters, run.scheduled_start_time)
+
+
+def _name_for_people(flow_name: str, parameters: Mapping[str, Any], scheduled: datetime) -> str:
+    """Return a flow run's name: what runs, on which config, of which day."""
+    config = Path(str(parameters.get("config", ""))).stem
+    return f"{flow_name} {config} {scheduled.astimezone():%Y-%m-%d %H:%M}"  # Prefect tells it in UTC
 
 
 def _tell_of_crash(flow: Any, flow_run: Any, state: Any) -> None:
-    """What a worker calls when the process of a run of its is lost."""
-    tell_of_crash(str(flow_run.id), flow_run.name, flow_run.parameters, state.message)
+    """What a worker calls when the process of a run of its is lost, and the process itself when it was asked to end."""
+    if interruption.has_come():
+        return
+    # the worker knows the run as it was before it began, when it had no name yet but a random one
+    name = _name_for_people(flow.name, flow_run.parameters, flow_run.expected_start_time)
+    tell_of_crash(str(flow_run.id), name, flow_run.parameters, state.message)
 
 
 @flow(name="nightly", flow_run_name=_name, task_runner=TASK_RUNNER, on_crashed=[_tell_of_crash])

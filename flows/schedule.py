@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 POOL = "heal"
 FLOWS = ("nightly", "evaluate-latest")
+_FAILURES = ("FAILED", "CRASHED")
 _CONNECT_SECONDS, _ANSWER_SECONDS = 3.0, 10.0
 _MAX_RUNS = 20
 
@@ -46,6 +47,16 @@ class FlowRun:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A run that failed or crashed: the name of its state, and why."""
+
+    name: str
+    state: str
+    message: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A deployed flow.
 
@@ -54,6 +65,7 @@ class Deployment:
         changed_at: When it or a schedule was last changed; a server takes a minute to make runs after that.
         next_run: The first that is yet to come, None where there is none.
         late: Those whose time has passed and that no worker has taken.
+        failed: The run that ended last, if it failed or crashed.
     """
 
     deployment_id: str
@@ -65,6 +77,7 @@ class Deployment:
     changed_at: datetime
     next_run: FlowRun | None
     late: tuple[FlowRun, ...]
+    failed: Failure | None = None
 
     @property
     def active_schedules(self) -> tuple[Schedule, ...]:
@@ -174,7 +187,22 @@ def _deployment(client: httpx.Client, answer: Mapping[str, Any], flow_name: str)
         changed_at=max(datetime.fromisoformat(one["updated"]) for one in (answer, *answer["schedules"])),
         next_run=next_runs[0] if next_runs else None,
         late=_flow_runs(client, answer["id"], {"state": {"name": {"any_": ["Late"]}}}),
+        failed=_last_failure(client, answer["id"]),
     )
+
+
+def _last_failure(client: httpx.Client, deployment_id: str) -> Failure | None:
+    query = {
+        "deployments": {"id": {"any_": [deployment_id]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", *_FAILURES]}}},
+        "sort": "END_TIME_DESC",
+        "limit": 1,
+    }
+    for run in _ask(client, "flow_runs/filter", query):
+        if (state := run["state"])["type"] in _FAILURES:
+            ended_at = datetime.fromisoformat(state["timestamp"])
+            return Failure(run["name"], state["name"], state["message"] or "", ended_at)
+    return None
 
 
 def _schedule(answer: Mapping[str, Any]) -> Schedule:

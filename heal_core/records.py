@@ -12,6 +12,9 @@ from enum import StrEnum
 
 import numpy as np
 
+DISTILLATION, EVALUATION = "distillation", "evaluation"
+"""What a run is for."""
+
 
 class Kind(StrEnum):
     """What a sampled completion is for."""

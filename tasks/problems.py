@@ -15,14 +15,12 @@ from heal_core.errors import InputError, StoreError
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
-from heal_core.records import Problem, QuarantinedRow
+from heal_core.records import DISTILLATION, EVALUATION, Problem, QuarantinedRow
 from heal_core.split import HELD_OUT
 from heal_core.store.reads import next_chunk_index, read_attempts_of, read_known, read_promoted
 from heal_core.verify.grade import verifier_identities
 from tasks.policy import decision_task
 from tasks.session import Session, logger
-
-DISTILLATION, EVALUATION = "distillation", "evaluation"
 
 
 @dataclass(frozen=True)

@@ -219,12 +219,15 @@ def _remark(row: Row) -> str:
 
 
 def _read_schedule() -> dict[str, Any]:
-    """Return the runs that a Prefect server will start, the next one first, and which server; none without one."""
+    """Return the runs that a Prefect server will start, the next one first, those that failed last, and which server.
+
+    A night that failed before it could open its run, such as by a mistake in its config, is known there only.
+    """
     from flows.schedule import server_address, server_state
 
     address = server_address()
     if address is None:
-        return {"scheduled": [], "server": None}
+        return {"scheduled": [], "failed": [], "server": None}
     state = server_state(address)
     scheduled = [
         {
@@ -238,7 +241,18 @@ def _read_schedule() -> dict[str, Any]:
         for flow_run in (*deployment.late, *([deployment.next_run] if deployment.next_run else []))
     ]
     scheduled.sort(key=lambda run: (datetime.fromisoformat(str(run["expected_start"])), run["deployment"]))
-    return {"scheduled": scheduled, "server": {"url": state.url, "error": state.error}}
+    failed = [
+        {
+            "deployment": deployment.name,
+            "flow_run": failure.name,
+            "state": failure.state,
+            "message": failure.message,
+            "ended": failure.ended_at.isoformat(timespec="seconds"),
+        }
+        for deployment in state.deployments
+        if (failure := deployment.failed) is not None
+    ]
+    return {"scheduled": scheduled, "failed": failed, "server": {"url": state.url, "error": state.error}}
 
 
 def _print_schedule(console: Console, server: Row) -> None:
@@ -248,6 +262,10 @@ def _print_schedule(console: Console, server: Row) -> None:
     if error or not server["scheduled"]:
         words = f"cannot be asked: {error}" if error else "has no run of HEAL's; `heal doctor` says why"
         console.print(f"next: the Prefect server {url} {words}", markup=False, soft_wrap=True)
+    for run in server["failed"]:
+        ended = _moment(datetime.fromisoformat(run["ended"]))
+        words = f"last: {run['deployment']}, {run['state']} {ended}: {in_one_line(run['message'])}"
+        console.print(words, style="red", markup=False, soft_wrap=True)
     for run in server["scheduled"]:
         start = datetime.fromisoformat(run["expected_start"])
         words = f"late for {_age(start)}: no worker has taken it" if run["is_late"] else f"in {_age(start)}"

@@ -81,7 +81,7 @@ def retry(
     deadline = parse_deadline(until) if until else None
     _prepare(config, deadline)
     from flows.heal import heal
-    from tasks.problems import DISTILLATION
+    from heal_core.records import DISTILLATION
 
     _show(config, heal(config, deadline, row["run_id"], row["purpose"] or DISTILLATION), as_json)
 
@@ -100,7 +100,7 @@ def evaluate(
     deadline = parse_deadline(until) if until else None
     _prepare(config, deadline)
     from flows.heal import heal
-    from tasks.problems import EVALUATION
+    from heal_core.records import EVALUATION
 
     _show(config, heal(config, deadline, purpose=EVALUATION), as_json)
 

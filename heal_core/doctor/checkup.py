@@ -52,6 +52,7 @@ def check_run(config: RunConfig, try_engine: bool = False) -> Iterator[Finding]:
     """Yield what a run with this config would meet; `try_engine` loads the teacher for real."""
     from heal_core.doctor.engine import check_engine
     from heal_core.doctor.models import check_models
+    from heal_core.doctor.notify import check_notify
     from heal_core.doctor.problems import check_problems, check_verifier
     from heal_core.doctor.sizes import list_demands, stages_bytes
 
@@ -69,5 +70,6 @@ def check_run(config: RunConfig, try_engine: bool = False) -> Iterator[Finding]:
     yield from check_memory(list_demands(config, sizes), is_busy)
     yield check_problems(config.problems)
     yield check_verifier(config.verify)
+    yield check_notify(config.notify)
     if try_engine:
         yield check_engine(config.teacher, is_busy)

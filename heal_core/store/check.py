@@ -118,12 +118,15 @@ def check_store(workspace: Workspace) -> CheckReport:
         trained = [path for path in _entries(workspace.checkpoints) if path.is_dir() and _KEY.fullmatch(path.name)]
         findings += _check_trained(trained)
         num_rows = sum(read_header(part).num_rows for part in sound)
-        if has_store:
+        is_new = not parts and not workspace.writer_database.exists() and not workspace.database.exists()
+        if is_new:
+            findings.append(Finding(Severity.NOTE, "nothing has been stored so far", "Start a run: heal run CONFIG."))
+        elif has_store:
             found, num_rows = _check_index(workspace, parts, sound, num_rows)
             findings += found
         else:
             findings.append(Finding(Severity.NOTE, "there is no folder store/: only files were checked", _REBUILD))
-        if has_store or workspace.database.exists():
+        if (has_store and not is_new) or workspace.database.exists():
             findings += _check_published(workspace)
         findings += _check_leftovers(workspace)
     return CheckReport(len(parts), num_rows, len(trained), tuple(findings))

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from heal_core.errors import InputError
+from heal_core.records import DISTILLATION
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.store.compare_scores import NUM_EXAMPLES, compare_scores
 from heal_core.store.inspect import Connection, fetch_rows, find_run, run_overview
 
 LAST, PREVIOUS = "last", "previous"
-"""Words for the run that was first started last, and for the one before it."""
+"""Words for the distillation that was first started last, and for the one before it; evaluations are none."""
 
 RUN_COLUMNS = (
     "run_id", "started", "state", "last_phase", "last_event", "heal_version", "git_revision", "seed",
@@ -47,7 +48,9 @@ def find_compared_run(store: Connection, name: str) -> str:
     """
     if name not in (LAST, PREVIOUS):
         return str(find_run(store, name)["run_id"])
-    ids = [str(row["run_id"]) for row in fetch_rows(store, "SELECT run_id FROM runs ORDER BY rowid DESC LIMIT 2")]
+    rows = fetch_rows(store, "SELECT * FROM runs ORDER BY rowid DESC")
+    # a store that was published before schema 0003 has distillations only, and does not say so
+    ids = [str(row["run_id"]) for row in rows if (row.get("purpose") or DISTILLATION) == DISTILLATION]
     if not ids:
         raise InputError("the store holds no run so far. `heal run CONFIG.yaml` makes one.")
     if name == LAST:

@@ -24,8 +24,13 @@ from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import PROBLEM_TYPES, verifier_identity
 
 _START_SECONDS = 120.0
-# On a machine with many cores the buffers of a thread pool alone exceed the address space.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ENVIRONMENT = {
+    # on a machine with many cores the buffers of a thread pool alone exceed the address space
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # sympy goes through sets of expressions in the order of their hashes: a verdict is not to depend on the process
+    "PYTHONHASHSEED": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class VerifierPool:
             process = start_child(
                 [sys.executable, "-m", "heal_core.verify.worker", str(theirs.fileno()), str(memory_bytes)],
                 pass_fds=[theirs.fileno()],
-                env=child_environment(**_ONE_THREAD),
+                env=child_environment(**_ENVIRONMENT),
                 stdout=subprocess.DEVNULL,
             )
         return _Worker(process, Connection(ours.detach()), time.monotonic() + _START_SECONDS)

@@ -79,6 +79,7 @@ def test_an_empty_until_means_never() -> None:
     [
         ({"timezone": "Mars/Base"}, "no time zone 'Mars/Base'"),
         ({"until": "7pm"}, "7pm"),
+        ({"cron": "61 * * * *"}, "no cron line"),
         ({"config": "nothing.yaml"}, "nothing.yaml cannot be read"),
     ],
 )

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 import flows.schedule
 from flows.cli.look import status
-from flows.schedule import Deployment, FlowRun, ServerState
+from flows.schedule import Deployment, Failure, FlowRun, ServerState
 from heal_core.errors import StoreError
 from heal_core.progress import Progress, write_progress
 from heal_core.store.store import Store
@@ -101,7 +102,7 @@ def progress(run_id: str = "goes0on00000", process_id: int | None = None, age_se
 
 def test_a_workspace_in_which_nothing_ran_says_so(workspace: Workspace, told: Told, printed: Printed) -> None:
     assert printed() == f"{workspace.root}: no run yet. `heal run CONFIG.yaml` starts one.\n"
-    assert told() == {"running": None, "runs": [], "scheduled": [], "server": None}
+    assert told() == {"running": None, "runs": [], "scheduled": [], "failed": [], "server": None}
 
 
 def test_a_folder_that_is_no_workspace_is_a_mistake(tmp_path: Path) -> None:
@@ -277,6 +278,16 @@ def test_next_and_late_runs_are_shown_in_their_order(
         microsecond=0
     )
     assert answer["server"] == {"url": "http://s/api", "error": None}
+
+
+def test_a_night_that_failed_before_its_run_was_opened_is_shown(
+    workspace: Workspace, printed: Printed, told: Told, server: Callable[[ServerState], None]
+) -> None:
+    failure = Failure("nightly my", "Failed", "Flow run encountered an exception: ModelError: gone", datetime.now(UTC))
+    server(ServerState("http://s/api", deployments=(replace(deployment("a", None), failed=failure),)))
+    line = next(line for line in printed().splitlines() if line.startswith("last:"))
+    assert line.startswith("last: nightly/a, Failed ") and line.endswith("exception: ModelError: gone")
+    assert [run["state"] for run in told()["failed"]] == ["Failed"]
 
 
 def test_a_server_that_cannot_be_asked_is_told_and_the_runs_are_shown(

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from flows.schedule import FlowRun, Schedule, server_address, server_state
+from flows.schedule import Failure, FlowRun, Schedule, server_address, server_state
 
 ROOT = Path(__file__).parents[2]
 NIGHTLY, EVALUATE = "7fed25b4-6d32-4264-911f-009c53411985", "a635a15c-662d-4790-8766-1304ada9e166"
@@ -112,7 +112,7 @@ class Server:
 
     def _runs(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the runs that a query describes, as far as Prefect's filters are used."""
-        assert query["sort"] == "EXPECTED_START_TIME_ASC"
+        assert query["sort"] == ("END_TIME_DESC" if query["limit"] == 1 else "EXPECTED_START_TIME_ASC")
         which = query["flow_runs"]
         found = [run for run in self.runs if run["deployment_id"] in query["deployments"]["id"]["any_"]]
         for name in ("name", "type"):
@@ -219,6 +219,16 @@ def test_a_server_is_read_whole(server: Server) -> None:
     assert nightly.changed_at == datetime(2026, 11, 24, 17, 55, 41, 428215, tzinfo=UTC)  # the schedule's is the later
     assert (evaluate.flow_name, evaluate.is_paused, evaluate.active_schedules) == ("evaluate-latest", True, ())
     assert (evaluate.schedules[0].timezone, evaluate.next_run, evaluate.late) == (None, None, ())
+
+
+@pytest.mark.parametrize(("kind", "is_told"), [("FAILED", True), ("CRASHED", True), ("COMPLETED", False)])
+def test_the_run_that_ended_last_is_told_if_it_failed(server: Server, kind: str, is_told: bool) -> None:
+    state = {"type": kind, "name": kind.title(), "message": "ConfigError: x", "timestamp": "2026-11-24T23:10:00Z"}
+    ended = {**RUNS[0], "name": "nightly my 2026-11-24 23:00", "state_type": kind, "state": state}
+    server.runs = [ended]
+    failed = server_state(server.url).deployments[0].failed
+    expected = Failure(ended["name"], kind.title(), "ConfigError: x", datetime(2026, 11, 24, 23, 10, tzinfo=UTC))
+    assert failed == (expected if is_told else None)
 
 
 def test_only_heals_own_flows_are_asked_for(server: Server) -> None:

@@ -27,9 +27,9 @@ from heal_core.errors import (
     TransientError,
 )
 from heal_core.promotion import PromotionConfig, decide_promotion
+from heal_core.records import EVALUATION
 from heal_core.store.check import check_store
 from heal_core.store.workspace import Workspace
-from tasks.problems import EVALUATION
 from tasks.slots import LIMIT_NAME
 from tests.flows.recompute.world import HELD_OUT_LEVELS, TRAIN_LEVELS, level_of, write_problems
 

@@ -66,6 +66,15 @@ def test_a_store_as_a_run_leaves_it_is_sound(workspace: Workspace, ids: dict[str
     assert report.num_rows == 5 + 3 * 3
 
 
+def test_a_workspace_in_which_nothing_was_stored_so_far_is_sound(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "new")
+    workspace.create()
+    with workspace.lock():
+        pass
+    report = check_store(workspace)
+    assert report.is_sound and "nothing has been stored so far" in words(report, Severity.NOTE)
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

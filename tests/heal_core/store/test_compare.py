@@ -167,6 +167,14 @@ def test_runs_are_found_by_the_beginning_of_an_id_or_by_the_order_of_writing(run
             find_compared_run(store, "%")  # an id is no pattern
 
 
+def test_an_evaluation_between_two_nights_is_none_of_them(runs: Runs) -> None:
+    for run_id, purpose in (("night1", "distillation"), ("night2", "distillation"), ("noon", "evaluation")):
+        runs.add_run(run_id, closed=[], purpose=purpose)
+        runs.write()
+    with open_store(runs.workspace.root) as store:
+        assert [find_compared_run(store, name) for name in ("previous", "last", "noon")] == ["night1", "night2", "noon"]
+
+
 def test_a_store_with_one_run_or_none_says_how_to_get_another(runs: Runs) -> None:
     runs.write()
     with open_store(runs.workspace.root) as store, pytest.raises(InputError, match=r"no run so far. `heal run"):

@@ -89,6 +89,14 @@ def test_a_killed_worker_costs_its_item_only() -> None:
         assert pool.worker_pids != [pid]
 
 
+def test_workers_go_through_sets_in_the_same_order() -> None:
+    """A verdict that depended on it would differ from one process to the next."""
+    with VerifierPool(VerifyConfig(num_workers=1)) as pool:
+        list(pool.grade_all([item("warm", "5")]))
+        (pid,) = pool.worker_pids
+        assert b"PYTHONHASHSEED=0" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
 def test_a_worker_that_died_idle_costs_nothing() -> None:
     with VerifierPool(VerifyConfig(num_workers=1)) as pool:
         list(pool.grade_all([item("warm", "5")]))

@@ -159,7 +159,8 @@ class Local:
     def begin(self, deployment: str, heal: Any, name: str) -> tuple[Path, str]:
         """Start a flow run in a workspace of that name; return both once it has sampled something."""
         workspace = self.folder / name
-        run_id = self.run(deployment, heal.config(workspace, **SMALL))
+        notify = {"notify__command": ["sh", "-c", f"echo $HEAL_EVENT >> {workspace}.told"]}
+        run_id = self.run(deployment, heal.config(workspace, **SMALL, **notify))
         wait_until(lambda: any(workspace.glob("parts/trajectories/*.parquet")), lambda: self.log)
         return workspace, run_id
 
@@ -330,6 +331,7 @@ def test_a_run_goes_on_after_its_worker_and_it_itself_were_killed(local: Local, 
     run = local.wait_for_end(run_id)
     assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 2)
     assert "Crashed" in local.history(run_id) and "AwaitingRetry" in local.history(run_id)
+    assert workspace.with_name("both.told").read_text().split() == ["crashed", "completed"]
     assert_nothing_lost(heal, workspace, local.undisturbed)
 
 
@@ -374,6 +376,7 @@ def test_a_stop_interrupts_a_run_and_the_next_start_goes_on(local: Local, heal: 
     assert local.stop() == 0
     assert "was interrupted and goes on at the next start" in local.log
     assert run_id not in find_processes() and not any(map(psutil.pid_exists, children))
+    assert not workspace.with_name("stop.told").exists(), "a stop is no crash"
     local.start()
     assert local.is_paused(), "the next start took up a paused schedule"
     run = local.wait_for_end(run_id)

@@ -232,7 +232,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(heal: Any, small
     shown += _read_until(master, "interrupted: what is finished is stored")
     assert process.wait(30) == 130, shown
     os.close(master)
-    done = told(heal, workspace, "--dry-run")["counts"]
+    done = told(heal, workspace, "verify.timeout_seconds=1", "--dry-run")["counts"]
     assert done["answered"] >= 10 and done["pending"] >= 1
     rest = told(heal, workspace, "verify.timeout_seconds=1")
     assert rest["num_newly_graded"] == done["pending"]

@@ -81,6 +81,7 @@ def test_an_engine_that_hangs_and_one_that_dies_cost_nothing(
     assert_same_tables(open_run(finished_run.heal, config, workspace), finished_run)
 
 
+@pytest.mark.full
 def test_a_problem_that_no_engine_takes_is_out_the_run_goes_on_and_someone_is_told(
     heal: Any, open_run: Any, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

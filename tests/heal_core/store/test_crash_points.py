@@ -24,10 +24,11 @@ def case(script: str, least: int, every: int = 1, *marks: pytest.MarkDecorator) 
     ("script", "least", "every"),
     [
         case("write", 40),
-        case("compact", 30),
+        case("compact", 30, 2),
         case("rebuild", 10),
         case("upgrade", 10),
         case("gc", 40, 4),
+        case("compact", 30, 1, pytest.mark.full),
         case("gc", 40, 1, pytest.mark.full),
     ],
 )

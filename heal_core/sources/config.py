@@ -6,14 +6,14 @@ What does not belong here: reading (`read` and a module per kind), and what is m
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -21,16 +21,11 @@ from pydantic import (
 from heal_core.split import BY_HASH, HELD_OUT, TRAIN
 
 Meaning = Literal["problem", "answer", "source", "uuid", "problem_type"]
-Columns = dict[str, Meaning]
 Format = Literal["jsonl", "csv", "parquet"]
 
 
-def check_columns(columns: Columns) -> Columns:
-    """Return the mapping of columns.
-
-    Raises:
-        ValueError: If two columns are to mean the same.
-    """
+def _check_columns(columns: dict[str, Meaning]) -> dict[str, Meaning]:
+    """Refuse a mapping in which two columns are to mean the same."""
     seen: dict[str, str] = {}
     for column, meaning in columns.items():
         if meaning in seen:
@@ -39,6 +34,9 @@ def check_columns(columns: Columns) -> Columns:
             )
         seen[meaning] = column
     return columns
+
+
+Columns = Annotated[dict[str, Meaning], AfterValidator(_check_columns)]
 
 
 class DatasetConfig(BaseModel):
@@ -90,11 +88,6 @@ class SourceConfig(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     split: Literal["hash", "train", "held_out"] = "hash"
 
-    @field_validator("columns")
-    @classmethod
-    def _check_columns(cls, columns: Columns) -> Columns:
-        return check_columns(columns)
-
     @model_validator(mode="after")
     def _check_kind(self) -> SourceConfig:
         given = [name for name in ("path", "dataset", "function") if getattr(self, name) is not None]
@@ -145,11 +138,6 @@ class ProblemsConfig(BaseModel):
     columns: Columns = {}
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
     duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
-
-    @field_validator("columns")
-    @classmethod
-    def _check_columns(cls, columns: Columns) -> Columns:
-        return check_columns(columns)
 
     @model_validator(mode="after")
     def _check_form(self) -> ProblemsConfig:

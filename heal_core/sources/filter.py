@@ -85,24 +85,32 @@ class Filter:
 
     def _judge_group(self, types: tuple[type, ...], rows: Sequence[Mapping[str, Any]]) -> list[bool | Refusal]:
         """Return the verdicts on rows of the same types, halving them to find those that cannot be judged."""
-        try:
-            columns = dict(zip(self.columns, types, strict=True))
-            frame = pl.DataFrame(
-                {_ROW: range(len(rows))}  # so that a condition without columns has a row to be true of
-                | {
-                    name: pl.Series([row[name] for row in rows], dtype=_TYPES.get(kind))
-                    for name, kind in columns.items()
-                }
-            )
-            passed = frame.select(_ROW, self.expression.alias(_PASSED))[_PASSED]
-        except PolarsError as error:
+        fault: PolarsError | None = None
+        # of a column that has been null so far any type may be meant: LIKE takes text only, ABS a number
+        for unknown in (pl.Null, pl.String, pl.Float64) if type(None) in types else (pl.Null,):
+            try:
+                passed = self._evaluate(types, rows, unknown)
+                break
+            except PolarsError as error:
+                fault = fault or error
+        else:
             if len(rows) == 1:
-                return [Refusal(f"filter_failed: {str(error).splitlines()[0]}")]
+                return [Refusal(f"filter_failed: {str(fault).splitlines()[0]}")]
             middle = len(rows) // 2
             return [*self._judge_group(types, rows[:middle]), *self._judge_group(types, rows[middle:])]
         if passed.dtype not in (pl.Boolean, pl.Null):
             raise InputError(f"the filter {self.sql!r} gives {passed.dtype}, expected a condition, such as level >= 3.")
         return [value is True for value in passed.to_list()]
+
+    def _evaluate(self, types: tuple[type, ...], rows: Sequence[Mapping[str, Any]], unknown: Any) -> pl.Series:
+        """Return the condition's values; `unknown` is the type of columns that are null."""
+        columns = {
+            name: pl.Series([row[name] for row in rows], dtype=_TYPES.get(kind, unknown))
+            for name, kind in zip(self.columns, types, strict=True)
+        }
+        # numbered, so that a condition without columns has a row to be true of
+        frame = pl.DataFrame({_ROW: range(len(rows)), **columns})
+        return frame.select(_ROW, self.expression.alias(_PASSED))[_PASSED]
 
 
 def parse_filter(sql: str, label: str) -> Filter:

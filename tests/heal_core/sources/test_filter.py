@@ -51,6 +51,16 @@ def test_rows_that_pass_are_kept_in_their_order(keep: Keep, sql: str, passed: li
     assert keep(sql, LEVELS) == passed
 
 
+@pytest.mark.parametrize(
+    ("sql", "late"), [("subject LIKE 'alg%'", "algebra"), ("LENGTH(subject) > 3", "algebra"), ("ABS(subject) > 3", -4)]
+)
+def test_a_column_that_is_null_for_long_is_of_the_type_that_the_condition_takes(
+    keep: Keep, sql: str, late: Any
+) -> None:
+    rows: list[dict[str, Any]] = [{"subject": None}] * (BATCH_ROWS + 10)
+    assert keep(sql, [*rows, {"subject": late}]) == [len(rows)]
+
+
 def test_lists_and_objects_are_their_json(keep: Keep) -> None:
     assert keep("tags LIKE '%\"geometry\"%'", [{"tags": ["geometry", "x"]}, {"tags": []}, {}]) == [0]
 

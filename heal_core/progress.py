@@ -146,6 +146,12 @@ class ProgressMeter:
             if now - self._reported_at >= self._min_seconds:
                 self._send(is_final=False)
 
+    def skip_time(self) -> None:
+        """Do not count the time since the last call: nothing was made meanwhile, since a model was loaded."""
+        with self._lock:
+            if self._is_open:
+                self._advanced_at = self._clock()
+
     def reach(self, num_done: int) -> None:
         """Count what had existed before as done, up to this many in all."""
         self.advance(max(num_done - self._done, 0) if self._is_open else 0)

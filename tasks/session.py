@@ -164,6 +164,8 @@ class Session:
             logger.info("loading %s", config.model_name_or_path)
             self._free_before = gpu.free_mib()
             self._engine = (config, HfEngine(config, self.workspace.logs / "engine.log"))
+            _ = self._engine[1].description  # waits until it is loaded
+            self.progress.skip_time()
         return self._engine[1]
 
     def close_engine(self) -> None:

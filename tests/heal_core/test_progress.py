@@ -65,6 +65,18 @@ def test_rate_and_time_left_are_those_of_what_was_newly_made(
     assert last.tokens_per_second == pytest.approx(80)
 
 
+def test_the_time_in_which_a_model_was_loaded_foretells_nothing(
+    clock: Clock, meter: ProgressMeter, reports: Reports
+) -> None:
+    meter.begin("run", "rollouts", "rollouts", "samples", 100)
+    clock.seconds += 60
+    meter.skip_time()
+    clock.seconds += 3
+    meter.advance(1, num_new=1, num_new_tokens=30)
+    last = reports[-1][0]
+    assert (last.eta_seconds, last.tokens_per_second) == (pytest.approx(297), pytest.approx(10))
+
+
 def test_of_a_chunk_that_exists_in_part_only_the_new_counts(
     clock: Clock, meter: ProgressMeter, reports: Reports
 ) -> None:

@@ -1,11 +1,12 @@
 """What Prefect costs a run (P7): wall time under it over that of the same core calls in a plain loop.
 
     python -m benchmarks.orchestration                     the reduced lab run, 3 rounds, 10 minutes
+    python -m benchmarks.orchestration --server            the same beside a server that is up, as nights have it
     python -m benchmarks.orchestration --whole             the demo, 1 round, 12 minutes
     python -m benchmarks.orchestration --shards 4 --shard-seconds 30
 
 Both sides are processes of their own that end with the same tables, compared at the end:
-`heal run CONFIG` with its server, and the phases of `flows.heal` with every task replaced
+`heal run CONFIG` with a server of its own or that of `--server`, and the phases of `flows.heal` with every task replaced
 by the function in it. Also counted: task runs per run, and what that makes of 5,000
 problems. With `--shards`, shards that only wait stand in for the work of a large model.
 """
@@ -14,18 +15,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmarks.timing import interleave, print_report, ratio, spread, timed
+from deployments.api import PrefectApi
+from deployments.processes import new_server, use_server, wait_until_healthy
 from heal_core.store.inspect import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +48,23 @@ _COMPARED = (
     "SELECT phase, subject_id, decision, reason FROM decisions ORDER BY ALL",
     "SELECT arm, stage, position, trajectory_id FROM stage_examples ORDER BY ALL",
 )
+
+
+@contextmanager
+def running_server(home: Path) -> Iterator[None]:
+    """Have a server up, and the environment of this process name it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    address = use_server(home, port)
+    server = new_server(home, port)
+    server.start()
+    try:
+        with PrefectApi(f"{address}/api") as api:
+            wait_until_healthy(server, api)
+        yield
+    finally:
+        server.stop(30)
 
 
 def measure_runs(is_whole: bool, num_rounds: int) -> dict[str, Any]:
@@ -70,7 +92,7 @@ def measure_runs(is_whole: bool, num_rounds: int) -> dict[str, Any]:
             "seconds": {name: spread(values) for name, values in seconds.items()},
             "heal_over_bare": ratio(seconds["heal"], seconds["bare"]),
             "run_seconds": spread([_phase_seconds(path) for path in made["heal"]]),
-            "task_runs": _count_task_runs(made["heal"][0]),
+            "task_runs": _count_task_runs(made["heal"]),
         }
 
 
@@ -89,8 +111,7 @@ def _workspaces(folder: Path, is_whole: bool) -> Iterator[tuple[Path, Path]]:
 
 
 def _run(command: list[str]) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
@@ -106,11 +127,16 @@ def _phase_seconds(workspace: Path) -> float:
     return float(row[0])
 
 
-def _count_task_runs(workspace: Path) -> dict[str, float]:
+def _count_task_runs(workspaces: list[Path]) -> dict[str, float]:
     """Return how many task runs a run had, and what its chunks make of a run over many problems."""
-    with sqlite3.connect(workspace / ".prefect" / "prefect.db") as database:
-        (num,) = database.execute("SELECT count(*) FROM task_run").fetchone()
-    with open_store(workspace) as store:
+    home = os.environ.get("PREFECT_HOME")
+    databases = {Path(home) / "prefect.db"} if home else {path / ".prefect" / "prefect.db" for path in workspaces}
+    num_all = 0
+    for path in databases:
+        with sqlite3.connect(path) as database:
+            num_all += database.execute("SELECT count(*) FROM task_run").fetchone()[0]
+    num = num_all / len(workspaces)
+    with open_store(workspaces[0]) as store:
         ((chunks, problems),) = store.execute("SELECT count(DISTINCT chunk_index), count(*) FROM problems").fetchall()
     return {
         "num": num,
@@ -195,6 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bare", type=Path, metavar="CONFIG", help="run one config without Prefect, and print nothing")
     parser.add_argument("--whole", action="store_true", help="the demo as it is, instead of a reduced one")
+    parser.add_argument("--server", action="store_true", help="beside a server that is up, instead of one per run")
     parser.add_argument("--rounds", type=int, default=None, help="runs of each side")
     parser.add_argument("--shards", type=int, default=0, help="instead: so many shards that wait")
     parser.add_argument("--shard-seconds", type=float, default=30.0)
@@ -206,7 +233,12 @@ def main() -> None:
         print_report("orchestration", measure_shards(arguments.shards, arguments.shard_seconds))
         return
     num_rounds = arguments.rounds or (1 if arguments.whole else 3)
-    print_report("orchestration", measure_runs(arguments.whole, num_rounds))
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]  # of the user's own server
+    with tempfile.TemporaryDirectory(prefix="orchestration-") as home, ExitStack() as stack:
+        if arguments.server:
+            stack.enter_context(running_server(Path(home)))
+        print_report("orchestration", measure_runs(arguments.whole, num_rounds))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def is_running(process_id: int) -> bool:
 
 
 def child_id(engine: HfEngine) -> int:
+    _ = engine.description  # waits until it is loaded
     assert engine._process is not None
     return engine._process.pid
 

@@ -172,8 +172,8 @@ def test_completions_agree_with_a_plain_forward_pass(teacher: LoadedModel) -> No
         prompt_ids = teacher.prompt_ids(prompt)
         assert completion.num_prompt_tokens == len(prompt_ids)
         with torch.inference_mode():
-            ids = torch.tensor([prompt_ids + completion.token_ids.tolist()])
-            logits = teacher.model(ids).logits[0, len(prompt_ids) - 1 :].double().numpy()
+            ids = torch.tensor([prompt_ids + completion.token_ids.tolist()], device=teacher.device)
+            logits = teacher.model(ids).logits[0, len(prompt_ids) - 1 :].double().cpu().numpy()
         uniforms = slot_uniforms(slot_id, 0, len(logits))
         for step, token in enumerate(completion.token_ids):
             probabilities = softmax(logits[step])

@@ -65,7 +65,7 @@ def test_a_score_is_the_log_probability_of_a_plain_forward_pass(teacher: LoadedM
     prompt_ids = teacher.prompt_ids(PROMPTS[1])
     tokens = teacher.tokenizer("1. 17 - 9 = 8.", add_special_tokens=False).input_ids
     with torch.inference_mode():
-        logits = teacher.model(torch.tensor([prompt_ids + tokens])).logits[0].double()
+        logits = teacher.model(torch.tensor([prompt_ids + tokens], device=teacher.device)).logits[0].double().cpu()
     rows = torch.log_softmax(logits[len(prompt_ids) - 1 : -1], dim=-1)
     expected = [rows[index, token].item() for index, token in enumerate(tokens)]
     result = run(teacher, ScoreRequest("one", PROMPTS[1], text="1. 17 - 9 = 8."))["one"]
@@ -105,15 +105,16 @@ def test_a_model_that_scales_its_logits_is_run_whole(teacher: LoadedModel) -> No
         logits_scaling=0.05,
         pad_token_id=teacher.pad_id,
     )
-    model = GraniteForCausalLM(config).eval()
+    model = GraniteForCausalLM(config).to(teacher.device).eval()
     granite = replace(teacher, model=model)
     assert has_plain_head(teacher)
     assert not has_plain_head(granite)
     prompt_ids = granite.prompt_ids(PROMPTS[0])
     tokens = [5, 6, 7]
     with torch.inference_mode():
-        logits = model(torch.tensor([prompt_ids + tokens])).logits[0, len(prompt_ids) - 1 : -1]
-    expected = torch.log_softmax(logits.double(), dim=-1)[torch.arange(3), tokens]
+        ids = torch.tensor([prompt_ids + tokens], device=teacher.device)
+        logits = model(ids).logits[0, len(prompt_ids) - 1 : -1]
+    expected = torch.log_softmax(logits.double(), dim=-1)[torch.arange(3), tokens].cpu()
     results = run(
         granite,
         ScoreRequest("a", PROMPTS[0], token_ids=(5, 6, 7)),

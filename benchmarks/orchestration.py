@@ -6,8 +6,8 @@
     python -m benchmarks.orchestration --shards 4 --shard-seconds 30
 
 Both sides are processes of their own that end with the same tables, compared at the end:
-`heal run CONFIG` with a server of its own or that of `--server`, and the phases of `flows.heal` with every task replaced
-by the function in it. Also counted: task runs per run, and what that makes of 5,000
+`heal run CONFIG` with a server of its own or that of `--server`, and the phases of `flows.heal` with every task
+replaced by the function in it. Also counted: task runs per run, and what that makes of 5,000
 problems. With `--shards`, shards that only wait stand in for the work of a large model.
 """
 

@@ -120,6 +120,7 @@ def _problem_rows(columns: Columns, problems: pl.DataFrame) -> dict[str, Any]:
         "source": "synthetic",
         "uuid": "",
         "problem_type": "math",
+        "spec": None,
         "chunk_index": problems["chunk_index"],
     }
 
@@ -187,6 +188,7 @@ def _verdict_rows(columns: Columns, rows: pl.DataFrame) -> dict[str, Any]:
         "reason": rows["reason"],
         "verifier": "synthetic",
         "verifier_version": "1",
+        "extraction": "boxed",
         "seconds": columns.rng.gamma(2.0, 0.01, len(rows)),
         "limit_seconds": 5.0,
         "created_at": _WRITTEN_AT,

@@ -7,6 +7,7 @@ from flows.rollouts import sample_and_verify
 from heal_core.plan import Slot
 from heal_core.prompts import guided_prompt, hint_prompt, hinted_prompt
 from heal_core.records import Band, Kind
+from heal_core.reference import reference_of
 from heal_core.repair import BrokenPath, Hint, hint_slot, repair_slot
 from tasks.repairs import cut_paths, judge_hints, record_paths
 from tasks.session import Session, logger
@@ -68,7 +69,8 @@ def sample_guided(session: Session) -> None:
     for problem in session.read_problems("train"):
         if bands[problem["problem_id"]] != Band.HARD:
             continue
-        prompt = guided_prompt(problem["question"], problem["answer"])
+        reference = reference_of(problem)
+        prompt = guided_prompt(problem["question"], reference.told, reference.wording)
         slots += [
             (
                 problem["chunk_index"],

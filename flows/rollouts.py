@@ -10,6 +10,7 @@ from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.plan import Slot
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
+from heal_core.reference import reference_of
 from heal_core.store.reads import read_run_trajectories
 from tasks.decisions import assign_bands
 from tasks.policy import retried
@@ -62,7 +63,7 @@ def rollout_slots(
                 problem["problem_id"],
                 recipe_id,
                 index,
-                student_prompt(problem["question"]),
+                student_prompt(problem["question"], reference_of(problem).wording),
                 sampling.max_tokens,
             ),
         )

@@ -44,6 +44,8 @@ _GOES_ON = re.compile(  # the form is only the beginning of a longer expression
     rf"|[{_MINUS}] ?(?:[0-9(\\]|[A-Za-z]\b))|[(_]|[ \t]+[0-9]+/[0-9]"
 )
 _ENDS_BOX = re.compile(r"\s*(?:[}$%°]|\\[,;:!% )]|\\(?:text|mathrm)\b|\^|\Z)|\s+(?!or\b|and\b)[A-Za-z]")
+_CUE_AFTER = r"(?!\w|[.,][0-9])[\s)}$*]*(?:=|,? ?(?:is |as )?(?:the |your )?(?:final |correct )*answer\b)"
+_OPERATORS = tuple("+-\u2212*/^\u00d7·÷_({[,=<>")
 _LIST_MARK = re.compile(r"[.)][ \t]+\S")
 
 
@@ -71,17 +73,17 @@ def surface_forms(answer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for form in [given, *others] if form))[:MAX_FORMS]
 
 
-def find_assertions(text: str, answer: str) -> tuple[int, ...]:
-    """Return the character offsets at which `text` asserts `answer`, ascending.
+def find_assertions(text: str, forms: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the character offsets at which `text` asserts an answer that is written in any of the forms, ascending.
 
-    An assertion is a written form of the answer that stands alone (no letter, digit or
-    decimal point glued to it). Forms with fewer than `MIN_SIGNIFICANT_CHARACTERS` letters
-    and digits also need "=", "is" or "answer" right before them, or a box around them,
-    and must not go on as a longer expression: "= 3 * 5 = 15" asserts 15, not 3.
+    An assertion is a form that stands alone (no letter, digit or decimal point glued to it). Where
+    one form has fewer than `MIN_SIGNIFICANT_CHARACTERS` letters and digits, all also need "=", "is" or
+    "answer" right before them, or a box around them, and must not go on as a longer expression:
+    "= 3 * 5 = 15" asserts 15, not 3.
 
     Source: METHOD section 4 (G1, G3) and definition D7 (docs/method.md).
     """
-    matcher = _matcher(answer)
+    matcher = _matcher(forms)
     spans = [span for pattern in matcher.patterns for span in _pattern_spans(text, pattern)]
     if matcher.numbers:
         spans += _number_spans(text, matcher.numbers)
@@ -91,9 +93,16 @@ def find_assertions(text: str, answer: str) -> tuple[int, ...]:
     return tuple(sorted({start for start, _ in spans}))
 
 
-def contains_answer(text: str, answer: str) -> bool:
-    """Return whether `text` asserts `answer` anywhere, by the rule of `find_assertions`. Source: gate G1."""
-    return bool(find_assertions(text, answer))
+def find_leak(hint: str, forms: tuple[str, ...]) -> int | None:
+    """Return where a hint first states an answer, None where it does not. Source: gate G1."""
+    # here a cue may also follow: "5 is the answer"
+    offsets = list(find_assertions(hint, forms))
+    for form in forms:
+        for match in re.finditer(rf"(?<![\w.\\]){re.escape(form)}{_CUE_AFTER}", hint):
+            # In "a^2 + b^2 = c^2" no 2 is the whole side of an equation.
+            if not hint[: match.start()].rstrip().endswith(_OPERATORS):
+                offsets.append(match.start())
+    return min(offsets, default=None)
 
 
 @dataclass(frozen=True)
@@ -117,11 +126,11 @@ class _Matcher:
 
 
 @lru_cache(maxsize=1024)
-def _matcher(answer: str) -> _Matcher:
+def _matcher(forms: tuple[str, ...]) -> _Matcher:
     numbers: list[_Number] = []
     patterns: list[re.Pattern[str]] = []
     significant = []
-    for form in surface_forms(answer):
+    for form in forms:
         plain = _strip_latex(form)
         number = _parse_number(plain)
         if number is not None:
@@ -129,7 +138,7 @@ def _matcher(answer: str) -> _Matcher:
         elif plain:
             patterns.append(_form_pattern(plain))
         significant.append(_count_significant(plain))
-    is_common = answer.strip().lower() in _COMMON_WORDS
+    is_common = any(form.strip().lower() in _COMMON_WORDS for form in forms)
     needs_cue = is_common or min(significant, default=0) < MIN_SIGNIFICANT_CHARACTERS
     return _Matcher(tuple(numbers), tuple(patterns), needs_cue)
 

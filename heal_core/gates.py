@@ -2,7 +2,7 @@
 
 `check_hint` is G1; `check_text` runs G2, G3, G4, G5 and G10 on repairs, on guided
 samples, and on base rollouts too, which give the false-positive rate. What does not
-belong here: whether the answer is right (`verify`), how the answer is found (`answers`),
+belong here: whether the answer is right (`verify`), how the answer is found (`reference`, `answers`),
 scores that need a model (`pure`).
 Source: METHOD section 4 (docs/method.md).
 """
@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from heal_core.answers import contains_answer, find_assertions, surface_forms
 from heal_core.errors import ShapeError
 from heal_core.records import GateResult
+from heal_core.reference import CodeReference, Reference
 
 TextGate = Literal["G2", "G3", "G4", "G5", "G10"]
 
@@ -50,9 +50,6 @@ _OPERAND = (  # an expression without words; its length is bounded so that a sea
 )
 _NUMERIC_EQUATION = re.compile(rf"[0-9]{_OPERAND}+={_OPERAND}(?<=[0-9])")  # the first is possessive
 _LATEX_MATH = re.compile(r"\$\$.{1,2000}?\$\$|\$[^$]{1,2000}\$|\\\(.{1,2000}?\\\)|\\\[.{1,2000}?\\\]", re.DOTALL)
-_CUE_AFTER = r"(?!\w|[.,][0-9])[\s)}$*]*(?:=|,? ?(?:is |as )?(?:the |your )?(?:final |correct )*answer\b)"
-_OPERATORS = tuple("+-\u2212*/^\u00d7·÷_({[,=<>")
-_BOX = re.compile(r"\\f?boxed\s*\{(?!\s*\})")  # "within \boxed{}" is the instruction, not an answer
 
 
 class GatesConfig(BaseModel):
@@ -82,7 +79,7 @@ class AnswerConditionedText:
     """
 
     question: str
-    answer: str
+    reference: Reference
     text: str
     repaired_start_char: int
     token_starts: np.ndarray
@@ -91,7 +88,7 @@ class AnswerConditionedText:
     @cached_property
     def first_assertion(self) -> int | None:
         """Offset in `text` of the repaired part's first assertion of the answer, None without one."""
-        offsets = find_assertions(self.text, self.answer)
+        offsets = self.reference.find_assertions(self.text)
         return next((offset for offset in offsets if offset >= self.repaired_start_char), None)
 
     def num_tokens_before(self, offset: int) -> int:
@@ -99,19 +96,19 @@ class AnswerConditionedText:
         return max(0, int(np.searchsorted(self.token_starts, offset, side="right")) - 1)
 
 
-def check_hint(hint: str, answer: str, question: str) -> GateResult:
+def check_hint(hint: str, reference: Reference, question: str) -> GateResult:
     """Return G1's verdict on a hint: refused as "empty", or as "G1" when it states the answer.
 
     A number or an expression counts in every written form; a short one only next to "=",
     "is" or "answer", on either side. That the question holds the same value is no excuse,
-    since a hint that repeats it points at it; the detail then says so.
+    since a hint that repeats it points at it; the detail then says so. Of a program, eight words in a row count.
     """
     if not hint.strip():
         return GateResult(False, "empty", "the hint has no text")
-    offset = _find_leak(hint, answer)
+    offset = reference.find_leak(hint, question)
     if offset is None:
         return GateResult(True)
-    in_question = " (the question holds it too)" if contains_answer(question, answer) else ""
+    in_question = " (the question holds it too)" if reference.find_assertions(question) else ""
     return GateResult(False, "G1", f"states the answer{in_question}: {_excerpt(hint, offset)}")
 
 
@@ -142,23 +139,12 @@ def check_text(
         "G3": lambda: _early_assertion(item, config.early_fraction),
         "G4": lambda: _late_talk(item, config.late_fraction),
         "G5": lambda: _too_short(num_response_tokens, natural_tokens, config.min_length_ratio),
-        "G10": lambda: _boxed_end(item.text),
+        "G10": lambda: item.reference.find_open_end(item.text.rsplit("</think>", 1)[-1]),
     }
     for gate, find_refusal in gates.items():
         if gate in config.enabled and (detail := find_refusal()) is not None:
             return GateResult(False, gate, detail)
     return GateResult(True)
-
-
-def _find_leak(hint: str, answer: str) -> int | None:
-    """Return where the hint first states the answer; `find_assertions` knows a cue only before it."""
-    offsets = list(find_assertions(hint, answer))
-    for form in surface_forms(answer):
-        for match in re.finditer(rf"(?<![\w.\\]){re.escape(form)}{_CUE_AFTER}", hint):
-            # In "a^2 + b^2 = c^2" no 2 is the whole side of an equation.
-            if not hint[: match.start()].rstrip().endswith(_OPERATORS):
-                offsets.append(match.start())
-    return min(offsets, default=None)
 
 
 def _meta_reference(item: AnswerConditionedText) -> str | None:
@@ -181,7 +167,7 @@ def _early_assertion(item: AnswerConditionedText, early_fraction: float) -> str 
 
 def _late_talk(item: AnswerConditionedText, late_fraction: float) -> str | None:
     offset = item.first_assertion
-    if offset is None:
+    if offset is None or isinstance(item.reference, CodeReference):  # a program follows from no equation
         return None
     total = item.num_repaired_tokens
     after = total - item.num_tokens_before(offset) - 1
@@ -207,31 +193,6 @@ def _too_short(num_tokens: int, natural_tokens: float | None, min_ratio: float) 
     if natural_tokens is None or num_tokens >= min_ratio * natural_tokens:
         return None
     return f"{num_tokens} tokens are under {min_ratio:g} x the natural median of {natural_tokens:g}"
-
-
-def _boxed_end(text: str) -> str | None:
-    """Return why the text does not end in its only boxed answer; a closed `<think>` is left out."""
-    visible = text.rsplit("</think>", 1)[-1]
-    boxes = list(_BOX.finditer(visible))
-    if len(boxes) != 1:
-        return f"{len(boxes)} boxed answers after the reasoning, expected 1"
-    end = _closing_brace(visible, boxes[0].end())
-    if end is None:
-        return "the boxed answer is not closed"
-    tail = visible[end + 1 :]
-    if any(character.isalnum() for character in tail):
-        return f"goes on after the boxed answer: {_excerpt(tail, 0)}"
-    return None
-
-
-def _closing_brace(text: str, start: int) -> int | None:
-    """Return the offset of the brace that closes the group opened just before `start`."""
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match.group(), 0)  # an escaped brace opens and closes nothing
-        if depth == 0:
-            return match.start()
-    return None
 
 
 def _squeeze(text: str) -> str:

@@ -15,6 +15,7 @@ from heal_core.errors import StoreError
 from heal_core.keys import content_key
 from heal_core.plan import choose_verdict
 from heal_core.records import Verdict, VerdictLabel
+from heal_core.reference import reference_of
 from heal_core.store.reads import read_texts, read_verdicts
 from heal_core.store.store import Store
 from heal_core.verify.grade import verifier_identities, verifier_identity
@@ -56,7 +57,7 @@ def grade_missing(
     """
     chosen = choose_verdicts(store, trajectory_ids, limit_seconds)
     items = {
-        row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], row["answer"], row["problem_type"])
+        row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], reference_of(row))
         for row in read_texts(store, [row_id for row_id, verdict_id in chosen.items() if verdict_id is None])
     }
     counts = {str(label): 0 for label in VerdictLabel}
@@ -64,7 +65,7 @@ def grade_missing(
     flushed = time.monotonic()
     try:
         for row_id, verdict in grader.grade_all(list(items.values())):
-            _check_version(verdict, verifier_identity(items[row_id].problem_type))
+            _check_version(verdict, verifier_identity(items[row_id].reference.problem_type))
             rows.append(_verdict_row(row_id, verdict, limit_seconds))
             counts[verdict.label] += 1
             on_graded()
@@ -89,6 +90,7 @@ def _verdict_row(trajectory_id: str, verdict: Verdict, limit_seconds: float) -> 
         "trajectory_id": trajectory_id,
         "label": str(verdict.label),
         "extracted": verdict.extracted,
+        "extraction": verdict.extraction,
         "reason": verdict.reason,
         "verifier": verdict.verifier,
         "verifier_version": verdict.verifier_version,

@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "hint": 1,
     "repair": 1,
     "guided": 1,
-    "verdict": 2,
+    "verdict": 3,
     "profile": 1,
     "score": 1,
     "checkpoint": 1,

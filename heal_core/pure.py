@@ -17,11 +17,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from heal_core.answers import find_assertions, surface_forms
 from heal_core.engines.base import ScoreRequest
 from heal_core.errors import ShapeError
-from heal_core.prompts import ANSWER_CUE
 from heal_core.records import PureScore, Step
+from heal_core.reference import Reference
 
 
 class PureConfig(BaseModel):
@@ -57,7 +56,7 @@ class PureDecision:
     dropped: frozenset[str]
 
 
-def find_span(step_texts: Sequence[str], answer: str, start_step: int) -> tuple[int, int] | None:
+def find_span(step_texts: Sequence[str], reference: Reference, start_step: int) -> tuple[int, int] | None:
     """Return the span S as [start, end), from `start_step` to before the first step that asserts a*.
 
     The answer is looked for in the joined steps, so an assertion may begin in the step before
@@ -70,7 +69,7 @@ def find_span(step_texts: Sequence[str], answer: str, start_step: int) -> tuple[
     """
     ends = np.cumsum([len(text) for text in step_texts])
     start_char = sum(len(text) for text in step_texts[:start_step])
-    for offset in find_assertions("".join(step_texts), answer):
+    for offset in reference.find_assertions("".join(step_texts)):
         if offset >= start_char:
             return start_step, int(np.searchsorted(ends, offset, side="right"))
     return None
@@ -81,16 +80,16 @@ def plan_uncertainties(
     prompt: str,
     token_ids: Sequence[int],
     steps: Sequence[Step],
-    answer: str,
-    cue: str = ANSWER_CUE,
+    reference: Reference,
+    before_cue: str = "",
 ) -> list[ScoreRequest]:
-    """Return the requests that measure U_0 .. U_S: after k steps, each surface form with its brace.
+    """Return the requests that measure U_0 .. U_S: after k steps, each surface form with what closes it.
 
     Args:
         row_id: Prefix of the request ids, which `collect_uncertainties` reads.
         prompt: The student prompt; the scorer never sees the hint.
         token_ids: The whole response, prefix and continuation, shape [T].
-        cue: What precedes the forced answer; it must also close a `<think>` that is open there.
+        before_cue: What precedes the cue of the forced answer: it closes a `<think>` that is open there.
 
     Source: METHOD section 3 (docs/method.md).
     """
@@ -100,21 +99,23 @@ def plan_uncertainties(
             request_id=_uncertainty_id(row_id, k, form_index),
             prompt=prompt,
             context_token_ids=tuple(token_ids[:end]),
-            cue=cue,
-            text=form + "}",
+            cue=before_cue + reference.wording.cue,
+            text=form + reference.wording.closing,
         )
         for k, end in enumerate(ends)
-        for form_index, form in enumerate(surface_forms(answer))
+        for form_index, form in enumerate(reference.forms)
     ]
 
 
-def collect_uncertainties(row_id: str, num_steps: int, answer: str, logprobs: Mapping[str, np.ndarray]) -> np.ndarray:
+def collect_uncertainties(
+    row_id: str, num_steps: int, reference: Reference, logprobs: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Return U_0 .. U_S, shape [S + 1], nats per token: the least over the surface forms.
 
     Args:
         logprobs: Scores by request id, as planned by `plan_uncertainties`, each shape [T] > 0.
     """
-    forms = range(len(surface_forms(answer)))
+    forms = range(len(reference.forms))
     return np.array(
         [min(-float(logprobs[_uncertainty_id(row_id, k, form)].mean()) for form in forms) for k in range(num_steps + 1)]
     )

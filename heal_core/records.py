@@ -45,16 +45,17 @@ class Band(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its reference answer. `problem_id` is a content key of both and the type."""
+    """A question with its reference answer. `problem_id` is a content key of both, the type and its spec."""
 
     problem_id: str
     question: str
     answer: str
     source: str
     uuid: str
-    problem_type: str  # "math", "numeric" or "exact"
+    problem_type: str  # how an answer is compared
     cluster_id: str  # near-duplicates share it, and so their split
     split: str  # "train" or "held_out"
+    spec: str = ""  # what the type needs beyond the answer, as JSON (`specs`)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Verdict:
 
     label: VerdictLabel
     extracted: str | None  # the answer it read, None when there was none
+    extraction: str | None  # where it stood: "boxed", "answer_phrase", "hash_line", "code_block"
     reason: str | None  # why not correct: "no_answer", "different", "timeout", "unparsable_gold", ...
     verifier: str
     verifier_version: str

@@ -15,6 +15,7 @@ from heal_core.engines.base import SamplingConfig
 from heal_core.plan import Slot
 from heal_core.prompts import hint_prompt, hinted_prompt
 from heal_core.records import Kind, Step
+from heal_core.reference import Reference
 
 
 class RepairConfig(BaseModel):
@@ -56,7 +57,7 @@ class BrokenPath:
     trajectory_id: str
     problem_id: str
     question: str
-    answer: str
+    reference: Reference
     prefix: str
     prefix_token_ids: tuple[int, ...]
     failed_step: str
@@ -91,7 +92,7 @@ def hint_slot(path: BrokenPath, recipe_id: str, try_index: int, sampling: Sampli
         path.problem_id,
         recipe_id,
         try_index,
-        hint_prompt(path.question, path.prefix, path.failed_step, path.answer),
+        hint_prompt(path.question, path.prefix, path.failed_step, path.reference.told, path.reference.wording),
         sampling.max_tokens,
         parent_id=path.trajectory_id,
         cut_tokens=len(path.prefix_token_ids),
@@ -105,7 +106,7 @@ def repair_slot(path: BrokenPath, hint: Hint, recipe_id: str, sample_index: int,
         path.problem_id,
         recipe_id,
         sample_index,
-        hinted_prompt(path.question, hint.text),
+        hinted_prompt(path.question, hint.text, path.reference.wording),
         continuation_limit(sampling, len(path.prefix_token_ids)),
         parent_id=path.trajectory_id,
         hint_id=hint.hint_id,

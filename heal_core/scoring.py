@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal_core.engines.base import Engine, ScoreRequest
-from heal_core.prompts import ANSWER_CUE, hinted_prompt, student_prompt
+from heal_core.prompts import hinted_prompt, student_prompt
 from heal_core.pure import PureConfig, collect_uncertainties, combine_scores, find_span, plan_uncertainties
 from heal_core.records import PureScore
+from heal_core.reference import Reference
 from heal_core.steps import StepsConfig, split_steps
 
 
@@ -27,7 +28,7 @@ class TextToScore:
 
     row_id: str
     question: str
-    answer: str
+    reference: Reference
     hint: str | None
     text: str
     token_ids: np.ndarray
@@ -71,18 +72,15 @@ def score_texts(
 def _requests(text: TextToScore, steps_config: StepsConfig) -> list[ScoreRequest]:
     token_ids = tuple(text.token_ids.tolist())
     prefix, repaired = token_ids[: text.num_prefix_tokens], token_ids[text.num_prefix_tokens :]
-    prompt = student_prompt(text.question)
+    prompt = student_prompt(text.question, text.reference.wording)
     requests = [ScoreRequest(f"{text.row_id}/plain", prompt, token_ids=token_ids)]
     if text.hint is not None:
-        hinted = hinted_prompt(text.question, text.hint)
+        hinted = hinted_prompt(text.question, text.hint, text.reference.wording)
         requests.append(ScoreRequest(f"{text.row_id}/hinted", hinted, prefix, token_ids=repaired))
     _, steps = split_steps(text.text, text.token_starts, steps_config)
-    return requests + plan_uncertainties(text.row_id, prompt, token_ids, steps, text.answer, _cue(text.text))
-
-
-def _cue(text: str) -> str:
-    """Return the cue that forces an answer; in a thinking model's text it first closes the think block."""
-    return "\n</think>" + ANSWER_CUE if "</think>" in text else ANSWER_CUE
+    # in a thinking model's text the forced answer first closes the think block
+    before_cue = "\n</think>" if "</think>" in text.text else ""
+    return requests + plan_uncertainties(text.row_id, prompt, token_ids, steps, text.reference, before_cue)
 
 
 def _combine(
@@ -94,8 +92,8 @@ def _combine(
     start_step = next((i for i, step in enumerate(steps) if step.end_char > text.num_prefix_chars), len(steps))
     return combine_scores(
         step_surprisals=[-plain[step.start_token : step.end_token] for step in steps],
-        answer_uncertainties=collect_uncertainties(text.row_id, len(steps), text.answer, logprobs),
-        span=find_span([text.text[s.start_char : s.end_char] for s in steps], text.answer, start_step),
+        answer_uncertainties=collect_uncertainties(text.row_id, len(steps), text.reference, logprobs),
+        span=find_span([text.text[s.start_char : s.end_char] for s in steps], text.reference, start_step),
         hinted_logprobs=logprobs.get(f"{text.row_id}/hinted"),
         plain_logprobs=plain[text.num_prefix_tokens :],
         config=config,

@@ -15,6 +15,7 @@ from heal_core.gates import AnswerConditionedText, check_text
 from heal_core.keys import content_key
 from heal_core.pure import PureCandidate, decide_drops
 from heal_core.records import Band, VerdictLabel
+from heal_core.reference import reference_of
 from heal_core.store.reads import (
     read_kept,
     read_pass_rates,
@@ -81,7 +82,7 @@ def _gate_rows(session: Session, rows: pl.DataFrame, median: float | None, num_n
         arrays = tokens[row["trajectory_id"]]
         item = AnswerConditionedText(
             question=row["question"],
-            answer=row["answer"],
+            reference=reference_of(row),
             text=arrays.prefix + arrays.text,
             repaired_start_char=len(arrays.prefix),
             token_starts=arrays.token_starts + len(arrays.prefix),

@@ -182,6 +182,7 @@ def _store_problems(session: Session, problems: tuple[Problem, ...]) -> None:
                 "source": problem.source,
                 "uuid": problem.uuid,
                 "problem_type": problem.problem_type,
+                "spec": problem.spec or None,
                 "chunk_index": first_chunk + position // session.config.chunk_problems,
             }
             for position, problem in enumerate(fresh)

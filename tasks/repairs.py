@@ -8,6 +8,7 @@ from typing import Any
 from heal_core.gates import check_hint
 from heal_core.hints import clean_hint
 from heal_core.records import Band, VerdictLabel
+from heal_core.reference import reference_of
 from heal_core.repair import BrokenPath, Hint, WrongPath, choose_paths, kept_prefix
 from heal_core.store.reads import (
     TokenRow,
@@ -44,7 +45,7 @@ def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> di
     decisions = []
     for path, row_id in tries:
         hint = clean_hint(texts[row_id].text)
-        result = check_hint(hint, path.answer, path.question)
+        result = check_hint(hint, path.reference, path.question)
         decisions.append((row_id, path.problem_id, "kept" if result.passed else "dropped", result.gate, None))
         if result.passed:
             accepted[path.trajectory_id] = Hint(row_id, hint)
@@ -95,7 +96,7 @@ def _cut(row: dict[str, Any], profile: dict[str, Any], tokens: TokenRow) -> Brok
         trajectory_id=row["trajectory_id"],
         problem_id=row["problem_id"],
         question=row["question"],
-        answer=row["answer"],
+        reference=reference_of(row),
         prefix=tokens.text[:num_chars],
         prefix_token_ids=tuple(tokens.token_ids[:num_tokens].tolist()),
         failed_step=tokens.text[failed.start_char : failed.end_char],

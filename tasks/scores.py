@@ -10,6 +10,7 @@ import numpy as np
 from heal_core.engines.base import EngineConfig
 from heal_core.hints import clean_hint
 from heal_core.keys import content_key
+from heal_core.reference import reference_of
 from heal_core.scoring import ScoredText, TextToScore, score_texts
 from heal_core.store.reads import TokenRow, read_known, read_tokens
 from tasks.policy import cached_task
@@ -81,7 +82,7 @@ def _text(row: Mapping[str, Any], tokens: dict[str, TokenRow]) -> TextToScore:
     return TextToScore(
         row_id=row["trajectory_id"],
         question=row["question"],
-        answer=row["answer"],
+        reference=reference_of(row),
         hint=clean_hint(tokens[row["hint_id"]].text),
         text=own.prefix + own.text,
         token_ids=np.concatenate([parent.token_ids[:kept], own.token_ids]),

@@ -12,6 +12,7 @@ from heal_core.engines.identity import identify_model, resolve_folder
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.logs import log_context
 from heal_core.prompts import student_prompt
+from heal_core.reference import reference_of
 from heal_core.sft.launch import StageProgress, run_stage
 from heal_core.sft.spec import StageResult, StageSpec
 from heal_core.store import durable
@@ -116,11 +117,12 @@ def train_stage(session: Session, work: StageWork) -> str:
 def _write_examples(session: Session, work: StageWork) -> Path:
     """Write the stage's examples in training order: student prompt and response, no trace of a hint."""
     by_id = {row["trajectory_id"]: row for row in read_texts(session.store, work.row_ids)}
+    rows = [by_id[row_id] for row_id in work.row_ids]
     frame = pl.DataFrame(
         {
             "example_id": work.row_ids,
-            "prompt": [student_prompt(by_id[row_id]["question"]) for row_id in work.row_ids],
-            "response": [by_id[row_id]["response"] for row_id in work.row_ids],
+            "prompt": [student_prompt(row["question"], reference_of(row).wording) for row in rows],
+            "response": [row["response"] for row in rows],
         }
     )
     path = session.workspace.checkpoints / f"{work.checkpoint_id}.examples.parquet"

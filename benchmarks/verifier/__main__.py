@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.timing import print_report
 from benchmarks.verifier.plain import grade_plainly
 from benchmarks.verifier.triples import Triple, load_triples
+from heal_core.reference import Reference
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.pool import GradeItem, VerifierPool
 
@@ -26,7 +27,7 @@ Labels = Mapping[str, Sequence[str]]
 def grade_with_heal(triples: Sequence[Triple]) -> list[str]:
     """Return the labels of HEAL's verifier, from its own processes."""
     items = [
-        GradeItem(str(index), triple.completion, triple.gold, triple.problem_type)
+        GradeItem(str(index), triple.completion, Reference(triple.gold, triple.problem_type))
         for index, triple in enumerate(triples)
     ]
     with VerifierPool(VerifyConfig()) as pool:

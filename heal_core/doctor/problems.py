@@ -11,6 +11,7 @@ from heal_core.doctor.finding import Finding
 from heal_core.errors import HealError, InputError
 from heal_core.problems import load_problems
 from heal_core.records import VerdictLabel
+from heal_core.reference import Reference
 from heal_core.sources.config import ProblemsConfig
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.verify.config import VerifyConfig
@@ -53,7 +54,7 @@ def check_verifier(config: VerifyConfig) -> Finding:
     remedy = f"`{sys.executable} -m pip install --force-reinstall --no-deps math-verify=={version}`"
     try:
         with VerifierPool(config) as pool:
-            ((_, verdict),) = pool.grade_all([GradeItem("doctor", r"It is \boxed{42}.", "42", "math")])
+            ((_, verdict),) = pool.grade_all([GradeItem("doctor", r"It is \boxed{42}.", Reference("42"))])
     except HealError as error:
         return Finding("verifier", "fail", str(error), f"set verify.max_memory_gib higher; if that is not it, {remedy}")
     if verdict.label == VerdictLabel.CORRECT:

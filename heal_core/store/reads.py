@@ -178,7 +178,7 @@ def read_trained_on(store: Store, checkpoint_ids: Sequence[str]) -> set[str]:
 def read_run_trajectories(store: Store, run_id: str, phase: str, arm: str = "") -> pl.DataFrame:
     """Return what a run uses in a phase, with verdicts, in the order of problem and sample."""
     return store.frame(
-        "SELECT t.*, p.question, p.answer, p.problem_type, p.chunk_index FROM run_trajectories t "
+        "SELECT t.*, p.question, p.answer, p.problem_type, p.spec, p.chunk_index FROM run_trajectories t "
         "JOIN problems p USING (problem_id) WHERE run_id = $run AND phase = $phase AND arm = $arm "
         "ORDER BY chunk_index, problem_id, parent_id, sample_index, trajectory_id",
         {"run": run_id, "phase": phase, "arm": arm},
@@ -210,11 +210,11 @@ def steps_of(profile: dict[str, Any], num_chars: int, num_tokens: int) -> tuple[
 
 
 def read_texts(store: Store, trajectory_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return question, answer, problem type and whole response of trajectories, by ascending id."""
+    """Return question, answer, problem type, spec and whole response of trajectories, by ascending id."""
     frame = store.frame_for(
         sorted(set(trajectory_ids)),
-        "SELECT trajectory_id, problem_id, question, answer, problem_type, prefix || text AS response, num_tokens "
-        "FROM trajectories JOIN problems USING (problem_id) SEMI JOIN wanted ON trajectory_id = id "
+        "SELECT trajectory_id, problem_id, question, answer, problem_type, spec, prefix || text AS response, "
+        "num_tokens FROM trajectories JOIN problems USING (problem_id) SEMI JOIN wanted ON trajectory_id = id "
         "ORDER BY trajectory_id",
     )
     return list(frame.iter_rows(named=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -19,12 +20,14 @@ from importlib import metadata
 
 from heal_core.keys import STAGE_VERSIONS
 from heal_core.records import Verdict, VerdictLabel
+from heal_core.reference import Reference
+from heal_core.specs import AnswerSpec, ChoiceSpec, read_spec
 from heal_core.verify.notation import TEXT, unify
-from heal_core.verify.numbers import numbers_equal, parse_based, parse_number, plain
+from heal_core.verify.numbers import Number, numbers_equal, parse_based, parse_number, plain
 from heal_core.verify.symbolic import math_equal, parse_math
 from heal_core.verify.units import Unit, read_unit, split_unit
 
-PROBLEM_TYPES = ("math", "numeric", "exact")
+PROBLEM_TYPES = ("math", "numeric", "exact", "choice")
 MAX_ANSWER_CHARS = 1000
 
 _MATH_TOLERANCE = Fraction(1, 10**6)  # 1/3 is 0.333333, as math-verify has it
@@ -33,6 +36,11 @@ _NUMERIC_TOLERANCE = Fraction(1, 10**9)
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _LETTERS = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"(?:no|[^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)(?: [^\W\d_]+)*")
+_LAST_LINES = {
+    "hash_line": re.compile(r"^\s*####\s*(\S.*)$"),
+    "answer_phrase": re.compile(r"\banswer(?: is|:)[:\s]*(\S.*)$", re.IGNORECASE),
+}
+_LABELLED = re.compile(r"(?:option |choice )?[(\[]?(?P<label>\w{1,3})(?:[)\].:]+(?P<rest>.*))?", re.DOTALL)
 _ARTICLE = re.compile(r"^(?:a|an|the) (?=\w)")
 _ASSIGNED = re.compile(r"[A-Za-z]\s*=\s*(?=[^=])")
 _SET = re.compile(r"(?:\\left\s*)?\\\{.*\\\}", re.DOTALL)
@@ -48,28 +56,40 @@ _UNPARSABLE_ANSWER: Outcome = (VerdictLabel.WRONG, "unparsable_answer")
 _UNPARSABLE_GOLD: Outcome = (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
 
 
-def grade(text: str, answer: str, problem_type: str) -> Verdict:
-    """Return the verdict on the final answer of `text` against the reference `answer`.
+def grade(text: str, reference: Reference) -> Verdict:
+    """Return the verdict on the final answer of `text` against the reference.
 
     A reference that cannot be read makes every text unverifiable, one without an answer
     too, so that a problem is either graded or not. May hang or eat memory on a math answer.
 
     Args:
         text: A completion; with its `<think>` where the prompt's template opened it.
-        answer: The reference.
-        problem_type: One of `PROBLEM_TYPES`.
+        reference: Of one of `PROBLEM_TYPES`.
     """
     started = time.perf_counter()
-    extracted = extract_answer(text)
-    if problem_type == "exact":
-        label, reason = _grade_exact(extracted, answer)
-    elif problem_type == "numeric":
-        label, reason = _grade_numeric(extracted, answer)
-    else:
-        label, reason = _grade_math(extracted, answer)
-    name, version = verifier_identity(problem_type)
+    extracted, extraction = find_answer(text)
+    label, reason = _GRADERS[reference.problem_type](extracted, reference)
+    name, version = verifier_identity(reference.problem_type)
     shown = None if extracted is None else extracted[:MAX_ANSWER_CHARS]
-    return Verdict(label, shown, reason, name, version, time.perf_counter() - started)
+    return Verdict(label, shown, extraction, reason, name, version, time.perf_counter() - started)
+
+
+def find_answer(text: str) -> tuple[str | None, str | None]:
+    """Return the final answer of a text, and where it stood: "boxed", or where there is no box, on the last line.
+
+    There "answer_phrase" is what follows "the answer is", and "hash_line" what follows GSM8K's `####`.
+    """
+    boxed = extract_answer(text)
+    if boxed is not None:
+        return boxed, "boxed"
+    answer = text.rpartition("</think>")[2]
+    if "<think>" in answer or "boxed" in answer:  # a box that is empty or not closed
+        return None, None
+    last_line = answer.rstrip().rpartition("\n")[2][-MAX_ANSWER_CHARS:]
+    for extraction, pattern in _LAST_LINES.items():
+        if found := pattern.search(last_line):
+            return found[1].strip().rstrip(".").strip("*$ "), extraction
+    return None, None
 
 
 def extract_answer(text: str) -> str | None:
@@ -107,34 +127,96 @@ def verifier_identities() -> list[tuple[str, str]]:
     return [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
 
 
-def _grade_exact(extracted: str | None, answer: str) -> Outcome:
+def _grade_exact(extracted: str | None, reference: Reference) -> Outcome:
     if extracted is None:
         return _NO_ANSWER
-    return _CORRECT if _folded(extracted) == _folded(answer) else _DIFFERENT
+    return _CORRECT if _folded(extracted) in map(_folded, _golds(reference)) else _DIFFERENT
 
 
-def _grade_numeric(extracted: str | None, answer: str) -> Outcome:
-    gold = parse_number(unify(answer)) if len(answer) <= MAX_ANSWER_CHARS else None
-    if gold is None:
+def _grade_numeric(extracted: str | None, reference: Reference) -> Outcome:
+    spec = read_spec(AnswerSpec, reference.spec)
+    golds = [parse_number(unify(gold)) if len(gold) <= MAX_ANSWER_CHARS else None for gold in _golds(reference)]
+    if None in golds:
         return _UNPARSABLE_GOLD
     if extracted is None:
         return _NO_ANSWER
     if len(extracted) > MAX_ANSWER_CHARS:
         return _ANSWER_TOO_LONG
-    number = parse_number(_ASSIGNED.sub("", unify(extracted), count=1))
+    unified = _ASSIGNED.sub("", unify(extracted), count=1)
+    number = parse_number(unified)
     if number is None:
         return _UNPARSABLE_ANSWER
-    return _CORRECT if numbers_equal(number, gold, _NUMERIC_TOLERANCE) else _DIFFERENT
+    if spec.unit is not None:
+        ratio = _ratio_to(spec.unit, unified)
+        if ratio is None:
+            return _DIFFERENT
+        number = replace(number, value=number.value * ratio)
+    return _CORRECT if any(gold and _is_near(number, gold, spec) for gold in golds) else _DIFFERENT
 
 
-def _grade_math(extracted: str | None, answer: str) -> Outcome:
-    if not _is_readable(answer):
+def _is_near(number: Number, gold: Number, spec: AnswerSpec) -> bool:
+    """Return whether two numbers agree, within the tolerance of the problem where it has one."""
+    if spec.absolute_tolerance is None and spec.relative_tolerance is None:
+        return numbers_equal(number, gold, _NUMERIC_TOLERANCE)
+    bound = Fraction(spec.absolute_tolerance or 0) + Fraction(spec.relative_tolerance or 0) * abs(gold.value)
+    return abs(number.value - gold.value) <= bound
+
+
+def _ratio_to(unit: str, answer: str) -> Fraction | None:
+    """Return the answer's unit over the one that is asked for, 1 without one, None if it cannot be converted."""
+    words = split_unit(answer)[1]
+    if words is None or words.casefold() == unit.casefold():
+        return Fraction(1)
+    one, other = read_unit(words), read_unit(unit)
+    if one is None or other is None or one.dimension != other.dimension:
+        return None
+    return one.size / other.size
+
+
+def _grade_math(extracted: str | None, reference: Reference) -> Outcome:
+    unit = read_spec(AnswerSpec, reference.spec).unit
+    golds = [_with_unit(gold, unit) for gold in _golds(reference)]
+    if not all(map(_is_readable, golds)):
         return _UNPARSABLE_GOLD
     if extracted is None:
         return _NO_ANSWER
     if len(extracted) > MAX_ANSWER_CHARS:
         return _ANSWER_TOO_LONG
-    return _compare(unify(extracted), unify(answer))
+    outcomes = [_compare(unify(extracted), unify(gold)) for gold in golds]
+    return _CORRECT if _CORRECT in outcomes else outcomes[0]
+
+
+def _with_unit(gold: str, unit: str | None) -> str:
+    return gold if unit is None or split_unit(unify(gold))[1] is not None else f"{gold} \\text{{{unit}}}"
+
+
+def _golds(reference: Reference) -> list[str]:
+    return [reference.answer, *read_spec(AnswerSpec, reference.spec).accepted]
+
+
+def _grade_choice(extracted: str | None, reference: Reference) -> Outcome:
+    options = read_spec(ChoiceSpec, reference.spec).options
+    if extracted is None:
+        return _NO_ANSWER
+    label = read_choice(extracted, options)
+    if label is None:
+        return _UNPARSABLE_ANSWER
+    return _CORRECT if label == reference.answer else _DIFFERENT
+
+
+def read_choice(text: str, options: Mapping[str, str]) -> str | None:
+    r"""Return the label of the one option that a text names: "B", "(B)", "\text{B. Paris}", "Paris"; else None."""
+    folded = _folded(text)
+    labels = {label.casefold(): label for label in options}
+    by_text = [label for label, option in options.items() if _folded(option).rstrip(".") == folded.rstrip(".")]
+    if len(by_text) == 1 and folded not in labels:
+        return by_text[0]
+    marked = _LABELLED.fullmatch(folded)
+    if marked is None or marked["label"] not in labels:
+        return None
+    label, rest = labels[marked["label"]], (marked["rest"] or "").strip()
+    # "B. Paris" where B is London names two options
+    return label if not rest or _folded(options[label]).startswith(rest.rstrip(".")) else None
 
 
 def _compare(answer: str, gold: str) -> Outcome:
@@ -216,3 +298,11 @@ def _are_words(answer: str, gold: str) -> bool:
 
 def _is_words(text: str) -> bool:
     return _WORDS.fullmatch(_without_article(text)) is not None
+
+
+_GRADERS: dict[str, Callable[[str | None, Reference], Outcome]] = {
+    "math": _grade_math,
+    "numeric": _grade_numeric,
+    "exact": _grade_exact,
+    "choice": _grade_choice,
+}

@@ -20,6 +20,7 @@ from types import TracebackType
 from heal_core.children import child_environment, start_child
 from heal_core.errors import InputError, TransientError
 from heal_core.records import Verdict, VerdictLabel
+from heal_core.reference import Reference
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import PROBLEM_TYPES, verifier_identity
 
@@ -39,8 +40,7 @@ class GradeItem:
 
     item_id: str
     text: str
-    answer: str
-    problem_type: str
+    reference: Reference
 
 
 @dataclass
@@ -101,9 +101,9 @@ class VerifierPool:
             RuntimeError: If this thread has an unfinished `grade_all`.
         """
         for item in items:
-            if item.problem_type not in PROBLEM_TYPES:
+            if item.reference.problem_type not in PROBLEM_TYPES:
                 raise InputError(
-                    f"item {item.item_id} has problem type {item.problem_type!r}; "
+                    f"item {item.item_id} has problem type {item.reference.problem_type!r}; "
                     f"expected one of {', '.join(PROBLEM_TYPES)}"
                 )
         return self._grade(deque(items))
@@ -156,7 +156,7 @@ class VerifierPool:
             if not pending:
                 return
             try:
-                worker.connection.send((pending[0].text, pending[0].answer, pending[0].problem_type))
+                worker.connection.send((pending[0].text, pending[0].reference))
             except OSError:  # it died while idle, so the item goes to another
                 self._discard(worker)
                 continue
@@ -205,9 +205,9 @@ class VerifierPool:
                 "Expected math-verify to import within two minutes; see its message above, and check "
                 f"`verify.max_memory_gib` ({self._config.max_memory_gib}) and the free memory."
             )
-        name, version = verifier_identity(item.problem_type)
+        name, version = verifier_identity(item.reference.problem_type)
         seconds = time.monotonic() - worker.taken_at
-        yield item.item_id, Verdict(VerdictLabel.UNVERIFIABLE, None, reason, name, version, seconds)
+        yield item.item_id, Verdict(VerdictLabel.UNVERIFIABLE, None, None, reason, name, version, seconds)
 
     def _discard(self, worker: _Worker) -> None:
         self._workers.remove(worker)

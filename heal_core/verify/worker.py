@@ -1,6 +1,6 @@
 """The child's side of the verifier pool: `python -m heal_core.verify.worker FD MEMORY_BYTES`.
 
-Reads (text, answer, problem type) from the socket FD and answers each with a `Verdict`, until the parent
+Reads (text, reference) from the socket FD and answers each with a `Verdict`, until the parent
 closes its end. Time limits are the parent's (`pool`), which kills this process.
 """
 
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
+from heal_core.reference import Reference
 from heal_core.verify.grade import grade
 
 READY = "ready"
@@ -25,15 +26,15 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # warns that its time limits are off
-    grade(r"\boxed{x + 1}", "1 + x", "math")  # imports sympy and builds the grammar's tables
+    grade(r"\boxed{x + 1}", Reference("1 + x"))  # imports sympy and builds the grammar's tables
     with Connection(file_descriptor) as connection:
         connection.send(READY)
         while True:
             try:
-                text, answer, problem_type = connection.recv()
+                text, reference = connection.recv()
             except EOFError:
                 return
-            connection.send(grade(text, answer, problem_type))
+            connection.send(grade(text, reference))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ FAILING = "SELECT CASE WHEN n = 90000 THEN error('broken') ELSE n END AS n FROM 
 def problem(name: str) -> dict[str, Any]:
     return {
         "problem_id": name, "question": f"{name}?", "answer": "1", "source": "s", "uuid": "",
-        "problem_type": "math", "chunk_index": 0,
+        "problem_type": "math", "spec": None, "chunk_index": 0,
     }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def small(tmp_path: Path) -> Callable[..., Path]:
         rows = {
             "problems": [
                 {"problem_id": "p", "question": "2 + 3?", "answer": "5", "source": "s", "uuid": "",
-                 "problem_type": "math", "chunk_index": 0}
+                 "problem_type": "math", "spec": None, "chunk_index": 0}
             ],
             "runs": [
                 {"run_id": "run", "config": json.dumps(SETTINGS), "problems_digest": "d", "seed": 0,
@@ -74,7 +74,8 @@ def small(tmp_path: Path) -> Callable[..., Path]:
             "trajectories": [_trajectory(name, text, now) for name, text in texts.items()],
             "verdicts": [
                 {"verdict_id": f"v{name}", "trajectory_id": name, "label": label, "extracted": None,
-                 "reason": reason, "verifier": "math-verify", "verifier_version": version, "seconds": 5.0,
+                 "reason": reason, "extraction": None,
+                 "verifier": "math-verify", "verifier_version": version, "seconds": 5.0,
                  "limit_seconds": 5.0, "created_at": now}
                 for name in texts
             ],

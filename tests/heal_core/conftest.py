@@ -152,12 +152,12 @@ def table_row() -> Callable[..., Row]:
     defaults: dict[str, Row] = {
         "problems": {
             "problem_id": "p0", "question": "1 + 1?", "answer": "2", "source": "s.jsonl", "uuid": "",
-            "problem_type": "math", "chunk_index": 0,
+            "problem_type": "math", "spec": None, "chunk_index": 0,
         },
         "recipes": {"recipe_id": "recipe", "kind": "rollout", "model_name_or_path": "teacher", "settings": "{}"},
         "verdicts": {
             "verdict_id": "v0", "trajectory_id": "t0", "label": "correct", "extracted": "2", "reason": None,
-            "verifier": "math", "verifier_version": "1", "seconds": 0.1, "limit_seconds": 5.0,
+            "verifier": "math", "verifier_version": "1", "extraction": None, "seconds": 0.1, "limit_seconds": 5.0,
             "created_at": datetime(2026, 1, 1, tzinfo=UTC),
         },
         "runs": {

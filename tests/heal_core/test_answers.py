@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heal_core.answers import contains_answer, find_assertions, surface_forms
+from heal_core import answers
+from heal_core.answers import surface_forms
+
+
+def find_assertions(text: str, answer: str) -> tuple[int, ...]:
+    return answers.find_assertions(text, surface_forms(answer))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,6 @@ def test_surface_forms(answer, forms):
 )
 def test_asserted(text, answer, form):
     assert find_assertions(text, answer) == (text.index(form),)
-    assert contains_answer(text, answer)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,6 @@ def test_asserted(text, answer, form):
 )
 def test_not_asserted(text, answer):
     assert find_assertions(text, answer) == ()
-    assert not contains_answer(text, answer)
 
 
 def test_every_assertion_is_found_in_order():

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from heal_core.errors import ShapeError
 from heal_core.gates import META_REFERENCES, AnswerConditionedText, GatesConfig, check_hint, check_text
 from heal_core.records import GateResult
+from heal_core.reference import Reference
 
 QUESTION = "Start with 5. Add 3. Double it. What is the result?"
 PREFIX = "Start with 5.\n\n"
@@ -23,7 +24,7 @@ def conditioned(
     """The tokens are words here, so that shares can be counted by eye."""
     starts = [len(prefix) + match.start() for match in re.finditer(r"\S+", repaired)]
     return AnswerConditionedText(
-        question, answer, prefix + repaired, len(prefix), np.array(starts, dtype=np.int64), len(starts)
+        question, Reference(answer), prefix + repaired, len(prefix), np.array(starts, dtype=np.int64), len(starts)
     )
 
 
@@ -38,7 +39,7 @@ def test_a_sound_repair_passes_every_gate() -> None:
 
 @pytest.mark.parametrize("hint", ["", "  \n"])
 def test_an_empty_hint_is_refused_as_such(hint: str) -> None:
-    assert check_hint(hint, "16", QUESTION).gate == "empty"
+    assert check_hint(hint, Reference("16"), QUESTION).gate == "empty"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_an_empty_hint_is_refused_as_such(hint: str) -> None:
     ],
 )
 def test_a_hint_that_states_the_answer_leaks(hint: str, answer: str) -> None:
-    assert check_hint(hint, answer, QUESTION).gate == "G1"
+    assert check_hint(hint, Reference(answer), QUESTION).gate == "G1"
 
 
 @pytest.mark.parametrize(
@@ -73,14 +74,14 @@ def test_a_hint_that_states_the_answer_leaks(hint: str, answer: str) -> None:
     ],
 )
 def test_a_hint_without_the_answer_passes(hint: str, answer: str) -> None:
-    assert check_hint(hint, answer, QUESTION) == GateResult(True)
+    assert check_hint(hint, Reference(answer), QUESTION) == GateResult(True)
 
 
 def test_a_leak_of_a_value_that_the_question_holds_is_still_one_and_says_so() -> None:
     question = "There are 1024 grains in 3 sacks. How many grains are in all?"
-    leak = check_hint("Count 1024 once.", "1024", question)
+    leak = check_hint("Count 1024 once.", Reference("1024"), question)
     assert leak.gate == "G1" and "question holds it too" in (leak.detail or "")
-    assert "question" not in (check_hint("Count 1024 once.", "1024", QUESTION).detail or "")
+    assert "question" not in (check_hint("Count 1024 once.", Reference("1024"), QUESTION).detail or "")
 
 
 META_SENTENCES = [
@@ -241,7 +242,7 @@ def test_gates_run_in_their_order_whatever_the_config_lists() -> None:
 
 
 def test_offsets_must_be_as_many_as_tokens() -> None:
-    item = AnswerConditionedText(QUESTION, "16", SOUND, 0, np.arange(3), 4)
+    item = AnswerConditionedText(QUESTION, Reference("16"), SOUND, 0, np.arange(3), 4)
     with pytest.raises(ShapeError):
         check(item)
 
@@ -250,8 +251,8 @@ def test_offsets_must_be_as_many_as_tokens() -> None:
 @given(st.text(max_size=80), st.text(max_size=40), st.sampled_from(["16", "x^2", "B", "", "a*(b"]))
 def test_any_text_gets_a_result_that_names_its_refusal(text: str, hint: str, answer: str) -> None:
     starts = np.arange(len(text))
-    item = AnswerConditionedText(QUESTION, answer, text, 0, starts, len(text))
-    for result in (check(item), check_hint(hint, answer, QUESTION)):
+    item = AnswerConditionedText(QUESTION, Reference(answer), text, 0, starts, len(text))
+    for result in (check(item), check_hint(hint, Reference(answer), QUESTION)):
         assert result.passed == (result.gate is None) == (result.detail is None)
 
 

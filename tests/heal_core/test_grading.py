@@ -28,8 +28,8 @@ class ScriptedGrader:
             if number == self.num_before_break:
                 raise KeyboardInterrupt
             self.graded.append(item)
-            name, version = verifier_identity(item.problem_type)
-            yield item.item_id, Verdict(VerdictLabel.CORRECT, "2", None, name, self.version or version, 0.1)
+            name, version = verifier_identity(item.reference.problem_type)
+            yield item.item_id, Verdict(VerdictLabel.CORRECT, "2", "boxed", None, name, self.version or version, 0.1)
 
 
 @pytest.fixture

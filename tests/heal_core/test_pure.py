@@ -21,6 +21,7 @@ from heal_core.pure import (
     plan_uncertainties,
 )
 from heal_core.records import Step
+from heal_core.reference import Reference
 
 CONFIG = PureConfig()
 STEPS = ["Start with 5.\n\n", "5 + 3 = 8.\n\n", "8 * 2 = 16.\n\n", "The final answer is \\boxed{16}"]
@@ -37,16 +38,16 @@ STEPS = ["Start with 5.\n\n", "5 + 3 = 8.\n\n", "8 * 2 = 16.\n\n", "The final an
     ],
 )
 def test_the_span_ends_before_the_asserting_step(start_step: int, expected: tuple[int, int] | None) -> None:
-    assert find_span(STEPS, "16", start_step) == expected
+    assert find_span(STEPS, Reference("16"), start_step) == expected
 
 
 def test_no_assertion_no_span() -> None:
-    assert find_span(STEPS, "17", 0) is None
-    assert find_span([], "17", 0) is None
+    assert find_span(STEPS, Reference("17"), 0) is None
+    assert find_span([], Reference("17"), 0) is None
 
 
 def test_an_assertion_across_steps_belongs_to_the_step_that_holds_the_value() -> None:
-    assert find_span(["Think.\n\n", "So the answer is\n\n", "16\n\n", "Done."], "16", 0) == (0, 2)
+    assert find_span(["Think.\n\n", "So the answer is\n\n", "16\n\n", "Done."], Reference("16"), 0) == (0, 2)
 
 
 def test_the_scores_of_a_worked_example() -> None:
@@ -171,7 +172,7 @@ def test_arrays_that_do_not_fit_are_refused(call: dict) -> None:
 
 def test_uncertainties_are_planned_after_every_step_and_the_least_form_is_taken() -> None:
     steps = [Step(0, 4, 0, 2), Step(4, 9, 2, 5)]
-    requests = plan_uncertainties("row", "prompt", [7, 8, 9, 10, 11], steps, "1/2")
+    requests = plan_uncertainties("row", "prompt", [7, 8, 9, 10, 11], steps, Reference("1/2"))
     after = {request.context_token_ids for request in requests}
     assert after == {(), (7, 8), (7, 8, 9, 10, 11)}
     assert {request.text for request in requests} == {"1/2}", "0.5}"}
@@ -184,7 +185,7 @@ def test_uncertainties_are_planned_after_every_step_and_the_least_form_is_taken(
         for request in requests
     }
     # Means 2 nats x (tokens of context + 1); the form "1/2" costs twice that of "0.5".
-    assert collect_uncertainties("row", 2, "1/2", logprobs) == pytest.approx([2, 6, 12])
+    assert collect_uncertainties("row", 2, Reference("1/2"), logprobs) == pytest.approx([2, 6, 12])
 
 
 def candidates(**scores: list[float]) -> list[PureCandidate]:

@@ -8,6 +8,7 @@ import pytest
 from heal_core.engines.base import ScoreRequest
 from heal_core.prompts import ANSWER_CUE, hinted_prompt, student_prompt
 from heal_core.pure import PureConfig
+from heal_core.reference import Reference
 from heal_core.scoring import ScoredText, TextToScore, score_texts
 from heal_core.steps import StepsConfig
 
@@ -25,7 +26,7 @@ def two_steps(**changes: Any) -> TextToScore:
     values: dict[str, Any] = {
         "row_id": "r",
         "question": "How many?",
-        "answer": "42",
+        "reference": Reference("42"),
         "hint": HINT,
         "text": TWO_STEPS,
         "token_ids": np.array([11, 12, 13, 14]),
@@ -118,7 +119,7 @@ def test_the_likeliest_surface_form_counts(new_engine: Any) -> None:
         worth = {"1/2}": [-3.0, -3.0], "0.5}": [-2.0, -1.0]}
         return worth[request.text] if request.text else scripted(request)
 
-    text = two_steps(answer="1/2", text=TWO_STEPS.replace("42", "1/2"))
+    text = two_steps(reference=Reference("1/2"), text=TWO_STEPS.replace("42", "1/2"))
     scored, _ = score_one(new_engine, text, script)
     assert scored.score.answer_uncertainties == pytest.approx([1.5, 1.5, 1.5])
 

@@ -128,7 +128,7 @@ class Ledger:
 
     def note_scores(self, work: ScoreWork) -> None:
         pure, steps = self.session.config.pure, self.session.config.steps
-        scorer = self.weights_of(self.session.scorer), STAGE_VERSIONS["score"], prompts.ANSWER_CUE
+        scorer = self.weights_of(self.session.scorer), STAGE_VERSIONS["score"], prompts.BOXED.cue
         for score_id, row in work.rows.items():
             settings = *scorer, steps, pure.epsilon, pure.min_prompt_uncertainty
             self.wanted["scores"][self.bind(score_id, (self._rows[row["trajectory_id"]], settings))] = 0.0

@@ -19,9 +19,8 @@ import huggingface_hub.constants
 import pytest
 
 import flows.selection
-import heal_core.scoring
 import tasks.problems
-from heal_core import prompts
+from heal_core import prompts, reference
 from heal_core.engines import identity
 from heal_core.errors import StoreError
 from heal_core.keys import STAGE_VERSIONS
@@ -170,7 +169,7 @@ def another_math_verify(lab: Any, patch: pytest.MonkeyPatch, folder: Path, for_t
 
 
 NEW_PROBLEMS = {"problems.path": "LAB/new_train.jsonl", "problems.evaluation_path": "LAB/new_held_out.jsonl"}
-CUE = "\n\nIn short: \\boxed{"
+IN_SHORT = replace(prompts.BOXED, cue="\n\nIn short: \\boxed{")
 PLACES = {
     "teacher.model_name_or_path": "LAB/moved/teacher",
     "student.model_name_or_path": "LAB/moved/student",
@@ -380,7 +379,7 @@ CASES = {
     "cue": Case(
         "the cue of PURE",
         {},
-        patched(*((module, "ANSWER_CUE", CUE) for module in (prompts, heal_core.scoring, flows.selection))),
+        patched(*((module, "BOXED", IN_SHORT) for module in (prompts, reference, flows.selection))),
         exactly={"scores": PASSED},
     ),
     "epsilon": Case(TERMS, {"pure.epsilon": 0.5}, exactly={"scores": PASSED}),

@@ -171,7 +171,7 @@ COMPLETED = {
 def problem(name: str) -> dict[str, Any]:
     return {
         "problem_id": name, "question": f"{name}?", "answer": "1", "source": "s", "uuid": "",
-        "problem_type": "math", "chunk_index": 0,
+        "problem_type": "math", "spec": None, "chunk_index": 0,
     }  # fmt: skip
 
 
@@ -189,7 +189,8 @@ def trajectory(name: str) -> dict[str, Any]:
 def verdict(name: str) -> dict[str, Any]:
     return {
         "verdict_id": f"v{name}", "trajectory_id": f"t{name}", "label": "correct", "extracted": "1", "reason": None,
-        "verifier": "math", "verifier_version": "1", "seconds": 0.1, "limit_seconds": None, "created_at": None,
+        "verifier": "math", "verifier_version": "1", "extraction": None,
+        "seconds": 0.1, "limit_seconds": None, "created_at": None,
     }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class DrawnRun:
             reason = None if label == "correct" else "different"
             verdict_id = self.add("verdicts", f"v-{row_id}", trajectory_id=row_id, label=label, extracted="42",
                                   reason=reason, verifier="math", verifier_version="1", seconds=0.1,
-                                  limit_seconds=5.0, created_at=START)  # fmt: skip
+                                  extraction="boxed", limit_seconds=5.0, created_at=START)  # fmt: skip
         self.add("run_rows", f"{self.run_id}-{phase}-{arm}-{row_id}", phase=phase, arm=arm, kind=kind, row_id=row_id,
                  cut=cut, verdict_id=verdict_id)  # fmt: skip
         return row_id
@@ -98,7 +98,7 @@ class DrawnRun:
         band = fixed.choice(["easy", "hard", "extremely_hard"])
         split = fixed.choice(["train", "train", "held_out"])
         self.add("problems", problem_id, question=f"{problem_id}?", answer="42", source="s.jsonl", uuid="",
-                 problem_type="math", chunk_index=0)  # fmt: skip
+                 problem_type="math", spec=None, chunk_index=0)  # fmt: skip
         self.add("run_problems", f"{self.run_id}-{problem_id}", problem_id=problem_id, split=split,
                  cluster_id=problem_id)  # fmt: skip
         wrong = []

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heal_core.records import VerdictLabel
+from heal_core.reference import Reference
 from heal_core.verify.grade import (
     MAX_ANSWER_CHARS,
     extract_answer,
@@ -18,11 +19,11 @@ from heal_core.verify.grade import (
 
 
 def label(answer: str, gold: str, problem_type: str = "math") -> str:
-    return str(grade(f"So \\boxed{{{answer}}}.", gold, problem_type).label)
+    return str(grade(f"So \\boxed{{{answer}}}.", Reference(gold, problem_type)).label)
 
 
 def reason(text: str, gold: str, problem_type: str = "math") -> str | None:
-    return grade(text, gold, problem_type).reason
+    return grade(text, Reference(gold, problem_type)).reason
 
 
 @pytest.mark.parametrize(
@@ -139,8 +140,8 @@ def test_known_errors_are_pinned(answer: str, gold: str, expected: str) -> None:
 @pytest.mark.parametrize("text", ["\\boxed{5}", "no answer", "<think>"])
 def test_a_gold_that_cannot_be_read_never_rewards_nor_punishes(text: str, gold: str) -> None:
     """open-r1 PR 566: reward 1 for everyone when the gold answer could not be parsed."""
-    assert (grade(text, gold, "math").label, reason(text, gold)) == (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
-    assert grade(f"\\boxed{{{gold}}}", gold, "math").label is VerdictLabel.UNVERIFIABLE
+    assert (grade(text, Reference(gold)).label, reason(text, gold)) == (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
+    assert grade(f"\\boxed{{{gold}}}", Reference(gold)).label is VerdictLabel.UNVERIFIABLE
 
 
 def test_the_reason_says_why_an_answer_is_not_correct() -> None:
@@ -176,20 +177,20 @@ def test_exact_answers() -> None:
 
 
 def test_a_long_answer_is_not_stored_whole() -> None:
-    verdict = grade(f"\\boxed{{{'7' * 1_000_000}}}", "7", "math")
+    verdict = grade(f"\\boxed{{{'7' * 1_000_000}}}", Reference("7"))
     assert verdict.extracted == "7" * MAX_ANSWER_CHARS
     assert (verdict.label, verdict.reason) == (VerdictLabel.WRONG, "answer_too_long")
 
 
 def test_a_verdict_names_its_verifier() -> None:
-    verdict = grade("\\boxed{5}", "5", "math")
-    assert (verdict.verifier, verdict.verifier_version) == verifier_identity("math") == ("math-verify", "0.9.0+2")
-    assert verifier_identity("exact") == ("exact", "2")
+    verdict = grade("\\boxed{5}", Reference("5"))
+    assert (verdict.verifier, verdict.verifier_version) == verifier_identity("math") == ("math-verify", "0.9.0+3")
+    assert verifier_identity("exact") == ("exact", "3")
     assert verdict.seconds >= 0
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=40), st.integers(-999, 999))
 def test_no_text_makes_grading_raise_and_no_answer_is_never_correct(text: str, gold: int) -> None:
-    verdict = grade(text, str(gold), "math")
+    verdict = grade(text, Reference(str(gold)))
     assert verdict.label is VerdictLabel.WRONG and verdict.reason == "no_answer"

@@ -16,6 +16,7 @@ import pytest
 
 from heal_core.errors import InputError, TransientError
 from heal_core.records import VerdictLabel
+from heal_core.reference import Reference
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.pool import GradeItem, VerifierPool
 
@@ -23,11 +24,11 @@ TOWER = "\\boxed{9^{9^{9^{9}}}}"  # sympy tries to write out its 10^(10^(3.7e8))
 
 
 def item(item_id: str, answer: str, gold: str = "5") -> GradeItem:
-    return GradeItem(item_id, f"So \\boxed{{{answer}}}.", gold, "math")
+    return GradeItem(item_id, f"So \\boxed{{{answer}}}.", Reference(gold))
 
 
 def hang(item_id: str) -> GradeItem:
-    return GradeItem(item_id, TOWER, "1", "math")
+    return GradeItem(item_id, TOWER, Reference("1"))
 
 
 def alive(pid: int) -> bool:
@@ -118,7 +119,7 @@ def test_hostile_texts(pool: VerifierPool) -> None:
         "nested": "\\boxed{\\boxed{\\boxed{5}}}",
         "parentheses": "\\boxed{" + "(" * 400 + "5" + ")" * 400 + "}",
     }
-    verdicts = dict(pool.grade_all([GradeItem(name, text, "5", "math") for name, text in texts.items()]))
+    verdicts = dict(pool.grade_all([GradeItem(name, text, Reference("5")) for name, text in texts.items()]))
     assert {name for name, verdict in verdicts.items() if verdict.label is VerdictLabel.CORRECT} >= {
         "long",
         "close braces",
@@ -156,7 +157,7 @@ def test_two_threads_take_turns(pool: VerifierPool) -> None:
 
 def test_an_unknown_problem_type_is_refused_at_the_call(pool: VerifierPool) -> None:
     with pytest.raises(InputError, match="item z has problem type 'essay'"):
-        pool.grade_all([GradeItem("z", "t", "5", "essay")])
+        pool.grade_all([GradeItem("z", "t", Reference("5", "essay"))])
 
 
 def test_nothing_to_do_starts_nothing() -> None:
@@ -184,7 +185,7 @@ def test_memory_is_limited() -> None:
         list(pool.grade_all([item("ok", "5")]))
         limits = Path(f"/proc/{pool.worker_pids[0]}/limits").read_text()
         # A text of 300 MB arrives as a message of as many, and both do not fit.
-        verdict = dict(pool.grade_all([GradeItem("flood", "x" * 300_000_000, "5", "math")]))["flood"]
+        verdict = dict(pool.grade_all([GradeItem("flood", "x" * 300_000_000, Reference("5"))]))["flood"]
     assert str(2**29) in next(line for line in limits.splitlines() if line.startswith("Max address space"))
     assert (verdict.label, verdict.reason) == (VerdictLabel.UNVERIFIABLE, "verifier_died")
 
@@ -199,11 +200,12 @@ def test_workers_die_with_a_killed_parent() -> None:
     script = """
         import time
         from heal_core.verify.config import VerifyConfig
+        from heal_core.reference import Reference
         from heal_core.verify.pool import GradeItem, VerifierPool
         pool = VerifierPool(VerifyConfig(timeout_seconds=60, num_workers=1))
-        list(pool.grade_all([GradeItem("a", "5", "5", "math")]))
+        list(pool.grade_all([GradeItem("a", "5", Reference("5"))]))
         print(*pool.worker_pids, flush=True)
-        list(pool.grade_all([GradeItem("b", "\\\\boxed{9^{9^{9^{9}}}}", "1", "math")]))
+        list(pool.grade_all([GradeItem("b", "\\\\boxed{9^{9^{9^{9}}}}", Reference("1"))]))
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

@@ -6,8 +6,6 @@ and whether an answer can be graded (`verify`).
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +13,12 @@ from typing import Any
 
 from heal_core.errors import InputError
 from heal_core.keys import content_key
+from heal_core.problem_types import Asked, clean_text, read_asked
 from heal_core.records import Problem, QuarantinedRow
 from heal_core.sources.config import Columns, ProblemsConfig, SourceConfig
 from heal_core.sources.read import Tally, read_source
 from heal_core.sources.row import Refusal
 from heal_core.split import HELD_OUT, TRAIN, assign_sides, with_clusters
-from heal_core.verify.grade import PROBLEM_TYPES, extract_answer
 
 PROBLEM_COLUMNS = ("problem", "question", "instruction", "prompt")
 ANSWER_COLUMNS = ("answer", "expected_answer", "ground_truth", "solution")
@@ -31,8 +29,10 @@ _ALIASES = {
     "source": ("source",),
     "uuid": ("uuid",),
     "problem_type": ("problem_type",),
+    "options": ("options", "choices"),
+    "tolerance": ("tolerance",),
+    "unit": ("unit",),
 }
-_GSM8K_ANSWER = re.compile(r"####\s*([^\n#]+)\Z")
 _DUPLICATE, _CONFLICT = "duplicate", "conflicting_answer"
 
 
@@ -161,29 +161,28 @@ def _take(config: SourceConfig, first_by_question: dict[str, _Row]) -> _Taken:
 def _to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> Problem | Refusal:
     """Return the row as a problem that is its own cluster, on the train side for now."""
     named = {meaning: _columns_of(meaning, columns) for meaning in _ALIASES}
-    fields = {meaning: _text(row, names) for meaning, names in named.items()}
-    for value in fields.values():
+    fields = {meaning: _first(row, names) for meaning, names in named.items()}
+    for meaning in ("problem", "answer"):
+        if fields[meaning] is None or (isinstance(fields[meaning], str) and not fields[meaning].strip()):
+            return Refusal(f"no_{meaning}: expected text in one of {', '.join(named[meaning])}")
+    asked = read_asked(fields)
+    source, uuid = (clean_text(fields[meaning], meaning) for meaning in ("source", "uuid"))
+    for value in (asked, source, uuid):
         if isinstance(value, Refusal):
             return value
-    question, answer, source, uuid, problem_type = map(str, fields.values())
-    answer = _final_answer(answer)
-    if not question:
-        return Refusal(f"no_problem: expected text in one of {', '.join(named['problem'])}")
-    if not answer:
-        return Refusal(f"no_answer: expected text in one of {', '.join(named['answer'])}")
-    if problem_type and problem_type not in PROBLEM_TYPES:
-        return Refusal(f"unknown_problem_type: {problem_type!r}, expected {', '.join(PROBLEM_TYPES)}")
-    problem_type = problem_type or PROBLEM_TYPES[0]
-    problem_id = content_key("problem", question, answer, problem_type)
+    assert isinstance(asked, Asked)
+    parts = [asked.question, asked.answer, asked.problem_type, *filter(None, [asked.spec])]
+    problem_id = content_key("problem", *parts)
     return Problem(
         problem_id=problem_id,
-        question=question,
-        answer=answer,
-        source=source or source_name,
-        uuid=uuid,
-        problem_type=problem_type,
+        question=asked.question,
+        answer=asked.answer,
+        source=str(source) or source_name,
+        uuid=str(uuid),
+        problem_type=asked.problem_type,
         cluster_id=problem_id,
         split=TRAIN,
+        spec=asked.spec,
     )
 
 
@@ -193,26 +192,9 @@ def _columns_of(meaning: str, columns: Columns) -> tuple[str, ...]:
     return mapped or tuple(name for name in _ALIASES[meaning] if name not in columns)
 
 
-def _text(row: Mapping[str, Any], columns: Sequence[str]) -> str | Refusal:
-    """Return the first of the columns that is not null, NFC-normalised and stripped; "" without one."""
-    column = next((name for name in columns if row.get(name) is not None), None)
-    if column is None:
-        return ""
-    value = row[column]
-    if not isinstance(value, str):
-        return Refusal(f"bad_type: {column} is {type(value).__name__}, expected text or a number")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
-        return Refusal(f"bad_unicode: {column} holds half of a surrogate pair")
-    return unicodedata.normalize("NFC", value).strip()
-
-
-def _final_answer(answer: str) -> str:
-    r"""Return what a worked answer ends in: its last `\boxed{..}`, or the last line after GSM8K's `####`."""
-    boxed = extract_answer(answer)
-    if boxed is not None:
-        return boxed
-    marked = _GSM8K_ANSWER.search(answer)
-    return marked[1].strip() if marked else answer
+def _first(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
+    """Return the value of the first of the columns that is not null; None without one."""
+    return next((row[name] for name in columns if row.get(name) is not None), None)
 
 
 def _compare_with_earlier(problem: Problem, place: str, first_by_question: dict[str, _Row]) -> Problem | Refusal:

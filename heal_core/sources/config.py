@@ -20,7 +20,7 @@ from pydantic import (
 
 from heal_core.split import BY_HASH, HELD_OUT, TRAIN
 
-Meaning = Literal["problem", "answer", "source", "uuid", "problem_type"]
+Meaning = Literal["problem", "answer", "source", "uuid", "problem_type", "options", "tolerance", "unit"]
 Format = Literal["jsonl", "csv", "parquet"]
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
+from heal_core.specs import AnswerSpec, ChoiceSpec, write_spec
 from heal_core.verify.grade import (
     MAX_ANSWER_CHARS,
     extract_answer,
+    find_answer,
     grade,
     verifier_identity,
 )
@@ -193,4 +195,87 @@ def test_a_verdict_names_its_verifier() -> None:
 @given(st.text(max_size=40), st.integers(-999, 999))
 def test_no_text_makes_grading_raise_and_no_answer_is_never_correct(text: str, gold: int) -> None:
     verdict = grade(text, Reference(str(gold)))
-    assert verdict.label is VerdictLabel.WRONG and verdict.reason == "no_answer"
+    if find_answer(text) == (None, None):
+        assert verdict.label is VerdictLabel.WRONG and verdict.reason == "no_answer"
+    else:
+        assert verdict.extraction != "boxed"
+
+
+CAPITALS = write_spec(ChoiceSpec(options={"A": "London", "B": "Paris", "C": "3"}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("B", ("correct", None)), ("b", ("correct", None)), ("(B)", ("correct", None)), ("B.", ("correct", None)),
+        ("\\text{B}", ("correct", None)), ("\\text{(B) Paris}", ("correct", None)), ("B: Paris", ("correct", None)),
+        ("paris", ("correct", None)), ("Option B", ("correct", None)), ("A", ("wrong", "different")),
+        ("London", ("wrong", "different")), ("3", ("wrong", "different")),
+        ("B. London", ("wrong", "unparsable_answer")), ("A or B", ("wrong", "unparsable_answer")),
+        ("D", ("wrong", "unparsable_answer")), ("Berlin", ("wrong", "unparsable_answer")),
+    ],
+)  # fmt: skip
+def test_a_choice_is_named_by_its_label_or_its_text(answer: str, expected: tuple[str, str | None]) -> None:
+    verdict = grade(f"It is \\boxed{{{answer}}}.", Reference("B", "choice", CAPITALS))
+    assert (str(verdict.label), verdict.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "spec", "is_correct"),
+    [
+        ("9.8", {"absolute_tolerance": "0.02"}, True), ("9.78", {"absolute_tolerance": "0.02"}, False),
+        ("9.8", {"relative_tolerance": "0.01"}, True), ("9.6", {"relative_tolerance": "0.01"}, False),
+        ("9.8", {}, False), ("9.81", {}, True),
+        ("981 \\text{ cm}", {"unit": "m"}, True),
+        ("9.81 \\text{ m}", {"unit": "m"}, True), ("9.81", {"unit": "m"}, True),
+        ("9.81 \\text{ s}", {"unit": "m"}, False), ("9.81 \\text{ cm}", {"unit": "m"}, False),
+        ("9.81 \\text{ widgets}", {"unit": "widgets"}, True), ("9.81 \\text{ gadgets}", {"unit": "widgets"}, False),
+        ("980 \\text{ cm}", {"unit": "m", "relative_tolerance": "0.01"}, True),
+    ],
+)  # fmt: skip
+def test_a_number_has_the_tolerance_and_the_unit_of_its_problem(
+    answer: str, spec: dict[str, str], is_correct: bool
+) -> None:
+    reference = Reference("9.81", "numeric", write_spec(AnswerSpec(**spec)))
+    assert (grade(f"\\boxed{{{answer}}}", reference).label is VerdictLabel.CORRECT) is is_correct
+
+
+@pytest.mark.parametrize("problem_type", ["math", "numeric", "exact"])
+def test_any_accepted_answer_is_right(problem_type: str) -> None:
+    reference = Reference("12", problem_type, write_spec(AnswerSpec(accepted=("15",))))
+    labels = [str(grade(f"\\boxed{{{answer}}}", reference).label) for answer in ("12", "15", "13")]
+    assert labels == ["correct", "correct", "wrong"]
+
+
+def test_one_reference_that_cannot_be_read_makes_a_problem_unverifiable() -> None:
+    reference = Reference("12", "numeric", write_spec(AnswerSpec(accepted=("many",))))
+    assert grade("\\boxed{12}", reference).reason == "unparsable_gold"
+
+
+def test_a_unit_of_a_math_answer_is_held_against_the_one_that_is_asked_for() -> None:
+    reference = Reference("5", "math", write_spec(AnswerSpec(unit="cm")))
+    answers = ("5", "5 \\text{ cm}", "0.05 \\text{ m}", "5 \\text{ m}")
+    labels = [str(grade(f"\\boxed{{{answer}}}", reference).label) for answer in answers]
+    assert labels == ["correct", "correct", "correct", "wrong"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("So \\boxed{5}.", ("5", "boxed")),
+        ("3 + 2 is 5.\nThe answer is 5.", ("5", "answer_phrase")),
+        ("Sum.\n\n**Final answer: 5**", ("5", "answer_phrase")),
+        ("Answer: $\\frac{1}{2}$", ("\\frac{1}{2}", "answer_phrase")),
+        ("2 + 3 = 5\n#### 5", ("5", "hash_line")),
+        ("The answer is 5. Wait, that is wrong.\nLet me see.", (None, None)),
+        ("<think>The answer is 5", (None, None)),
+        ("<think>so</think>The answer is 5", ("5", "answer_phrase")),
+        ("I put it in \\boxed{}. The answer is 5", (None, None)),
+        ("The answer is \\boxed{5", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_without_a_box_only_the_last_line_can_hold_the_answer(text: str, expected: tuple[str, str]) -> None:
+    verdict = grade(text, Reference("5"))
+    assert find_answer(text) == expected
+    assert (verdict.extracted, verdict.extraction) == expected

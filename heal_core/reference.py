@@ -70,6 +70,11 @@ class Reference:
         """Return where a hint first gives it away, None where it does not. Source: gate G1."""
         return find_leak(hint, self.forms)
 
+    @property
+    def statement(self) -> str | None:
+        """The shortest text that gives it as its answer; None where no text could be right for certain."""
+        return f"\\boxed{{{self.answer}}}"
+
     def find_open_end(self, text: str) -> str | None:
         """Return why the answer part of a text does not end in the one statement of an answer. Source: gate G10."""
         boxes = list(_BOX.finditer(text))
@@ -116,6 +121,10 @@ class CodeReference(Reference):
                 return words[first].start()
         return None
 
+    @property
+    def statement(self) -> str | None:
+        return f"```python\n{self.answer}\n```" if self.is_solution else None
+
     def find_open_end(self, text: str) -> str | None:
         """Return why the text does not hold one closed code block; what explains it may follow."""
         fences = len(_FENCE.findall(text))
@@ -124,10 +133,15 @@ class CodeReference(Reference):
         return None if fences == 2 else f"{fences // 2} code blocks after the reasoning, expected 1"
 
 
+def make_reference(answer: str, problem_type: str, spec: str) -> Reference:
+    """Return the reference of a problem of this type."""
+    kind = CodeReference if problem_type == "code" else Reference
+    return kind(answer, problem_type, spec)
+
+
 def reference_of(row: Mapping[str, Any]) -> Reference:
     """Return the reference of a row of the table problems, or of one that is joined with it."""
-    kind = CodeReference if row["problem_type"] == "code" else Reference
-    return kind(row["answer"], row["problem_type"], row["spec"] or "")
+    return make_reference(row["answer"], row["problem_type"], row["spec"] or "")
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:

@@ -5,6 +5,7 @@ HealError
 ├── InputError (ValueError)       a problem file that cannot be used
 ├── ModelError (ValueError)       a model folder that cannot be used as asked
 │   └── RequestError              a model that refuses one request; others may pass
+├── SandboxError (RuntimeError)   model-written code cannot be shut in on this machine
 ├── ShapeError (ValueError)       arrays that do not fit together
 ├── StoreError (RuntimeError)     a workspace that cannot be read or written safely
 │   └── WorkspaceBusyError        another run holds the workspace
@@ -38,6 +39,10 @@ class ModelError(HealError, ValueError):
 
 class RequestError(ModelError):
     """A model refuses one request: it is too long, its template refuses the text, its logits are not numbers."""
+
+
+class SandboxError(HealError, RuntimeError):
+    """The sandbox for model-written code does not work here, or could not be started."""
 
 
 class ShapeError(HealError, ValueError):

@@ -1,13 +1,13 @@
-"""The Python environment and the machine: interpreter, platform, versions of packages, clock.
+"""The Python environment and the machine: interpreter, platform, versions of packages, sandbox, clock.
 
-Judged by metadata alone, so that this works where a package is broken: none is imported.
+Packages are judged by metadata alone, so that this works where one is broken: none is imported with this module.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from heal_core.children import child_environment
 from heal_core.doctor.finding import Finding, State
 
 PACKAGE = "heal-distill"
 _NAMED = ("prefect", "fastapi", "sqlalchemy", "duckdb", "torch", "transformers", "trl")
-_SANDBOX_SECONDS = 10.0
 _CONSEQUENCES = {
     "fastapi": "a newer one breaks every flow",
     "sqlalchemy": "with a newer one cron schedules create no runs",
@@ -49,20 +49,16 @@ def check_platform() -> Finding:
 
 
 def check_sandbox() -> Finding:
-    """Tell whether bubblewrap can shut a program off, as the checking of model-written code will need it."""
-    program = shutil.which("bwrap")
-    if program is None:
-        return Finding("sandbox", "ok", "no bubblewrap, and none needed: this version runs no model-written code")
-    command = [program, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SANDBOX_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    else:
-        said = done.stderr.strip() if done.returncode else ""
-    if not said:
-        return Finding("sandbox", "ok", f"{program} works; this version runs no model-written code")
-    return Finding("sandbox", "ok", f"{program} does not work here ({said}), and is not needed by this version")
+    """Run a program in the sandbox for model-written code, and see that it is shut in."""
+    command = [sys.executable, "-m", "heal_core.sandbox.probe"]
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:  # something that it imports is broken, which other checks name
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Finding("sandbox", "warn", f"could not be tried: {said}", f"`{' '.join(command)}` says more")
+    found = json.loads(done.stdout)
+    if "program" in found:
+        return Finding("sandbox", "ok", f"{found['program']} has shut a program in")
+    return Finding("sandbox", "warn", f"problems of type code would be refused: {found['fault']}", found["remedy"])
 
 
 def check_clock() -> Finding:

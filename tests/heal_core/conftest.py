@@ -25,6 +25,7 @@ from heal_core.plan import Slot
 from heal_core.records import Completion, FinishReason, Kind
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
+from heal_core.words import words_of
 
 Row = dict[str, Any]
 
@@ -188,6 +189,16 @@ def table_row() -> Callable[..., Row]:
             "run_source_id": "rs0", "run_id": "run", "position": 0, "source": "s.jsonl", "split": "hash", "num_read": 4,
             "num_filtered_out": 0, "num_not_sampled": 0, "num_quarantined": 1, "num_problems": 3,
         },
+        "run_evaluation_sets": {
+            "run_evaluation_set_id": "re0", "run_id": "run", "position": 0, "source": "held_out", "num_problems": 1,
+            "num_contaminated": 0,
+        },
+        "contamination": {
+            "contamination_id": "co0", "run_id": "run", "source": "s.jsonl", "line": 2, "problem_id": "p9",
+            "question": "Now: how many?", "evaluation_set": "e.jsonl", "evaluation_source": "e.jsonl",
+            "evaluation_line": 1, "evaluation_question": "How many?", "num_shared": 1, "num_ngrams": 1,
+            "passage": "how many",
+        },
         "promotions": {
             "promotion_id": "pr0", "run_id": "run", "checkpoint_id": "c0", "decision": "promoted",
             "reason": "within_margin", "best_checkpoint_id": None, "num_problems": 9, "k": 2, "avg_at_k": 0.5,
@@ -201,3 +212,15 @@ def table_row() -> Callable[..., Row]:
         return defaults[table] | changes
 
     return build
+
+
+@pytest.fixture(scope="session")
+def ngrams_of() -> Callable[[str, int], frozenset[str]]:
+    """The word n-grams of a text as text, for comparing every pair; a shorter text is one."""
+
+    def ngrams(text: str, num_words: int) -> frozenset[str]:
+        words = words_of(text)
+        last_start = max(len(words) - num_words, 0)
+        return frozenset(" ".join(words[start : start + num_words]) for start in range(last_start + 1))
+
+    return ngrams

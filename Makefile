@@ -43,11 +43,12 @@ check: lint types contracts test  ## Everything that has to be green before a co
 check-full: check  ## The long tier: many random kills; its outcome is noted in docs/verification.md
 	$(BIN)/python -m pytest -m full
 
-bench: $(STAMP)  ## Print the benchmarks' figures as JSON lines (docs/benchmarks.md): 20 minutes, 4 GB of disk
+bench: $(STAMP)  ## Print the benchmarks' figures as JSON lines (docs/benchmarks.md): 22 minutes, 4 GB of disk
 	rm -rf build/synthetic
 	@$(BIN)/python -m benchmarks.ingest
 	@$(BIN)/python -m benchmarks.encodings
 	@$(BIN)/python -m benchmarks.publish
+	@$(BIN)/python -m benchmarks.cleaning
 	@$(BIN)/python -m benchmarks.synthetic --trajectories 1000000 build/synthetic
 	@$(BIN)/python -m benchmarks.queries build/synthetic
 	rm -rf build/synthetic

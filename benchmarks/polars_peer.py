@@ -51,7 +51,7 @@ QUESTIONS: dict[str, Callable[[Path], pl.LazyFrame]] = {"pass_rates": pass_rates
 def _rows(parts: Path) -> pl.LazyFrame:
     in_quarantine = _scan(parts, "quarantine", ["run_id", "reason", "problem_id"])
     quarantined = in_quarantine.filter(pl.col("problem_id").is_null()).select(
-        "run_id", "reason", outcome=pl.lit("quarantined")
+        "run_id", pl.col("reason").str.split(":").list.first(), outcome=pl.lit("quarantined")
     )
     problems = _scan(parts, "run_problems", ["run_id", "split"]).select(
         "run_id", pl.lit(None, pl.String).alias("reason"), outcome="split"

@@ -1,16 +1,18 @@
 """Rows of sources in: every one becomes a `Problem` with its split, or a `QuarantinedRow` with the reason.
 
-What does not belong here: reading rows (`sources`), similarity and sides (`duplicates`, `split`),
-and whether an answer can be graded (`verify`).
+Rows are taken source by source, then cleaned all together. What does not belong here: reading
+rows (`sources`), near-duplicates, contamination and sides (`cleaning`), and whether an answer can be
+graded (`verify`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from heal_core.cleaning import Cleaned, EvaluationSet, EvaluationText, TakenRow, clean
 from heal_core.errors import InputError
 from heal_core.keys import content_key
 from heal_core.problem_types import Asked, clean_text, read_asked
@@ -18,7 +20,7 @@ from heal_core.records import Problem, QuarantinedRow
 from heal_core.sources.config import Columns, ProblemsConfig, SourceConfig
 from heal_core.sources.read import Tally, read_source
 from heal_core.sources.row import Refusal
-from heal_core.split import HELD_OUT, TRAIN, assign_sides, with_clusters
+from heal_core.split import HELD_OUT, TRAIN
 
 PROBLEM_COLUMNS = ("problem", "question", "instruction", "prompt")
 ANSWER_COLUMNS = ("answer", "expected_answer", "ground_truth", "solution")
@@ -67,16 +69,7 @@ class LoadedProblems:
     quarantined: tuple[QuarantinedRow, ...]
     num_rows: int
     counts: tuple[SourceCounts, ...]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A good row with the place it came from."""
-
-    problem: Problem
-    place: str
-    line: int
-    raw: str
+    cleaned: Cleaned
 
 
 @dataclass
@@ -85,7 +78,7 @@ class _Taken:
 
     config: SourceConfig
     tally: Tally
-    rows: list[_Row]
+    rows: list[TakenRow]
     quarantined: list[QuarantinedRow]
 
 
@@ -93,51 +86,84 @@ def load_problems(config: ProblemsConfig) -> LoadedProblems:
     """Return the problems of all sources, clustered and split, and the rows refused.
 
     Rows after a `limit` are not read and not counted. A problem for training that is a
-    near-duplicate of a held-out one is quarantined; of the same problem in two sources of one
-    side the first is taken.
+    near-duplicate of a held-out one, or holds a problem of an evaluation set, is quarantined; of the
+    same problem in two sources of one side the first is taken.
 
     Raises:
-        InputError: If a source is missing, unreadable or empty, has no recognised columns,
+        InputError: If a source or an evaluation set is missing, unreadable or empty, has no recognised columns,
             or no usable row; with a line for each such source.
 
     Source: definition D1 (docs/method.md).
     """
     taken: list[_Taken] = []
+    sets: list[EvaluationSet] = []
     faults: list[InputError] = []
-    first_by_question: dict[bool, dict[str, _Row]] = {True: {}, False: {}}
+    first_by_question: dict[bool, dict[str, TakenRow]] = {True: {}, False: {}}
     for source in config.list_sources():
         try:
             taken.append(_take(source, first_by_question[source.split == HELD_OUT]))
         except InputError as fault:
             faults.append(fault)
+    for source in config.list_evaluation_sets():
+        try:
+            sets.append(_read_evaluation_set(source))
+        except InputError as fault:
+            faults.append(fault)
     if faults:
         raise InputError("\n".join(map(str, faults))) from faults[0]
-    problems = list(_split(taken, config))
+    wanted = [source.config.split for source in taken for _ in source.rows]
+    cleaned = clean([row for source in taken for row in source.rows], wanted, sets, config)
+    problems = list(_sort_out(taken, cleaned))
     return LoadedProblems(
         tuple(problems),
         tuple(row for source in taken for row in source.quarantined),
         len(problems) + sum(len(source.quarantined) for source in taken),
         tuple(map(_counts, taken)),
+        cleaned,
     )
 
 
-def _split(taken: Sequence[_Taken], config: ProblemsConfig) -> Iterator[Problem]:
-    """Yield the problems with their sides; a row that would leak a held-out problem goes to quarantine."""
-    rows = [(source, row) for source in taken for row in source.rows]
+def _sort_out(taken: Sequence[_Taken], cleaned: Cleaned) -> Iterator[Problem]:
+    """Yield the problems; the rows that were refused go to the quarantine of their source."""
+    outcomes = iter(cleaned.outcomes)
     for source in taken:
-        source.rows = []
-    clustered = with_clusters([row.problem for _, row in rows], config.duplicate_jaccard)
-    sides = assign_sides(clustered, [source.config.split for source, _ in rows], config.held_out_fraction)
-    for (source, row), problem, side in zip(rows, clustered, sides, strict=True):
-        if side in (TRAIN, HELD_OUT):
-            source.rows.append(row)
-            yield replace(problem, split=side)
-        else:
-            reason = f"near_duplicate_of_held_out: {side}"
-            source.quarantined.append(QuarantinedRow(row.place, row.line, reason, row.raw))
+        rows, source.rows = source.rows, []
+        for row in rows:
+            outcome = next(outcomes)
+            if isinstance(outcome, Problem):
+                source.rows.append(row)
+                yield outcome
+            else:
+                source.quarantined.append(QuarantinedRow(row.place, row.line, outcome.reason, row.raw))
 
 
-def _take(config: SourceConfig, first_by_question: dict[str, _Row]) -> _Taken:
+def _read_evaluation_set(config: SourceConfig) -> EvaluationSet:
+    """Return the questions of a source that nothing is taken of.
+
+    Raises:
+        InputError: If it cannot be read, or a row has no question: what is not read is not compared.
+    """
+    columns = _columns_of("problem", config.columns)
+    texts = []
+    for row in read_source(config, Tally()):
+        question = (
+            row.content if isinstance(row.content, Refusal) else clean_text(_first(row.content, columns), "problem")
+        )
+        if isinstance(question, Refusal) or not question:
+            why = question.reason if isinstance(question, Refusal) else f"no text in one of {', '.join(columns)}"
+            raise InputError(
+                f"problems.decontaminate: {row.place}, line {row.line}: {why}. Correct the row, or leave it out with a "
+                "filter: what is not read cannot be compared."
+            )
+        texts.append(EvaluationText(row.place, row.line, question))
+        if len(texts) == config.limit:
+            break
+    if not texts:
+        raise InputError(f"problems.decontaminate: {config.label} has no rows. Check what it names.")
+    return EvaluationSet(config.label, tuple(texts))
+
+
+def _take(config: SourceConfig, first_by_question: dict[str, TakenRow]) -> _Taken:
     """Return the good rows of a source (at most its limit) and the refused ones, in its order."""
     taken = _Taken(config, Tally(), [], [])
     for row in read_source(config, taken.tally):
@@ -148,7 +174,7 @@ def _take(config: SourceConfig, first_by_question: dict[str, _Row]) -> _Taken:
         if isinstance(problem, Refusal):
             taken.quarantined.append(QuarantinedRow(row.place, row.line, problem.reason, row.raw))
             continue
-        taken.rows.append(_Row(problem, row.place, row.line, row.raw))
+        taken.rows.append(TakenRow(problem, row.place, row.line, row.raw))
         first_by_question[problem.question] = taken.rows[-1]
         if len(taken.rows) == config.limit:
             break
@@ -197,7 +223,7 @@ def _first(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
     return next((row[name] for name in columns if row.get(name) is not None), None)
 
 
-def _compare_with_earlier(problem: Problem, place: str, first_by_question: dict[str, _Row]) -> Problem | Refusal:
+def _compare_with_earlier(problem: Problem, place: str, first_by_question: dict[str, TakenRow]) -> Problem | Refusal:
     """Return the problem, unless an earlier row of its side asks the same."""
     first = first_by_question.get(problem.question)
     if first is None:

@@ -69,6 +69,32 @@ class QuarantinedRow:
 
 
 @dataclass(frozen=True)
+class ContaminationMatch:
+    """A training row that holds a problem of an evaluation set. Texts are bounded; lines count from 1.
+
+    Attributes:
+        source: Where the training row is from, as in `QuarantinedRow`.
+        problem_id: The problem that it would have been.
+        evaluation_set: "held_out", or the source of `problems.decontaminate`.
+        num_shared: Distinct n-grams of the evaluation problem that the training problem has.
+        num_ngrams: Distinct n-grams of the evaluation problem.
+        passage: Its longest run of words that the training problem has too.
+    """
+
+    source: str
+    line: int
+    problem_id: str
+    question: str
+    evaluation_set: str
+    evaluation_source: str
+    evaluation_line: int
+    evaluation_question: str
+    num_shared: int
+    num_ngrams: int
+    passage: str
+
+
+@dataclass(frozen=True)
 class Completion:
     """What an engine sampled after a prompt and an optional prefix.
 

@@ -109,6 +109,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
     if config.problems.sources is not None:
         for counts in loaded.counts:
             logger.info("  %s", counts.describe())
+    logger.info("  %s", loaded.cleaned.describe())
     return session.run_id
 
 
@@ -230,6 +231,29 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _
                 **asdict(counts),
             }
             for position, counts in enumerate(loaded.counts)
+        ],
+    )
+    session.store.append(
+        "run_evaluation_sets",
+        [
+            {
+                "run_evaluation_set_id": content_key("run_evaluation_set", run_id, position),
+                "run_id": run_id,
+                "position": position,
+                **asdict(counts),
+            }
+            for position, counts in enumerate(loaded.cleaned.sets)
+        ],
+    )
+    session.store.append(
+        "contamination",
+        [
+            {
+                "contamination_id": content_key("contamination", run_id, *asdict(match).values()),
+                "run_id": run_id,
+                **asdict(match),
+            }
+            for match in loaded.cleaned.matches
         ],
     )
     met: Counter[tuple[Any, ...]] = Counter()

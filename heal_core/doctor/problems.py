@@ -32,6 +32,7 @@ def check_problems(config: ProblemsConfig) -> Finding:
     found = f"{len(loaded.problems)} in all ({num[TRAIN]} train, {num[HELD_OUT]} held out)"
     if config.sources is not None:
         found += "".join(f"; {counts.describe()}" for counts in loaded.counts)
+    found += f"; {loaded.cleaned.describe()}"
     if not all(num.values()):
         remedy = (
             "give more problems, another problems.held_out_fraction, a problems.evaluation_path or a source's split"

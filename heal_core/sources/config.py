@@ -20,6 +20,11 @@ from pydantic import (
 
 from heal_core.split import BY_HASH, HELD_OUT, TRAIN
 
+_LATER = {
+    "sources", "columns", "one_per_cluster", "decontaminate", "contamination_words", "contamination_share"
+}  # fmt: skip
+"""Settings of problems that came later than others."""
+
 Meaning = Literal["problem", "answer", "source", "uuid", "problem_type", "options", "tolerance", "unit"]
 Format = Literal["jsonl", "csv", "parquet"]
 
@@ -125,6 +130,11 @@ class ProblemsConfig(BaseModel):
         columns: What columns mean, for the sources that do not say it themselves.
         held_out_fraction: Share of near-duplicate clusters held out where a hash decides.
         duplicate_jaccard: Similarity of word 5-grams from which two problems are near-duplicates.
+        one_per_cluster: Keep one training problem of each cluster of near-duplicates.
+        decontaminate: Evaluation sets that training problems must not hold, besides what is held out.
+        contamination_words: The n of the n-grams in which they are compared.
+        contamination_share: A training problem with this share of an evaluation problem's n-grams is
+            contaminated; at 0 one n-gram is enough.
 
     Source: definition D1 (docs/method.md).
     """
@@ -138,6 +148,10 @@ class ProblemsConfig(BaseModel):
     columns: Columns = {}
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
     duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
+    one_per_cluster: bool = False
+    decontaminate: tuple[SourceConfig, ...] = ()
+    contamination_words: int = Field(default=8, ge=1)
+    contamination_share: float = Field(default=0.8, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check_form(self) -> ProblemsConfig:
@@ -152,24 +166,45 @@ class ProblemsConfig(BaseModel):
                 raise ValueError(f"problems.{name} goes with problems.path; with sources, give one of them `{remedy}`")
         return self
 
+    @model_validator(mode="after")
+    def _check_evaluation_sets(self) -> ProblemsConfig:
+        for source in self.decontaminate:
+            if source.split != BY_HASH:
+                raise ValueError(
+                    f"problems.decontaminate: {source.label} has split {source.split}, but no problem of it is "
+                    "taken; leave it out, or name the source in problems.sources"
+                )
+        return self
+
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # a run's id is made of its settings: one without sources keeps the id that it had before there were any
+        # a run's id is made of its settings: one without a later one keeps the id that it had before there was any
         settings: dict[str, Any] = handler(self)
-        return {name: value for name, value in settings.items() if name not in ("sources", "columns") or value}
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in _LATER or getattr(self, name) != fields[name].default
+        }
 
     def list_sources(self) -> tuple[SourceConfig, ...]:
         """Return the sources of either form."""
         if self.sources is not None:
-            return tuple(
-                source if source.columns else source.model_copy(update={"columns": self.columns})
-                for source in self.sources
-            )
+            return self._with_columns(self.sources)
         split = BY_HASH if self.evaluation_path is None else TRAIN
         first = {"path": self.path, "limit": self.limit, "split": split, "columns": self.columns}
         second = {"path": self.evaluation_path, "split": HELD_OUT, "columns": self.columns}
         forms = [first] if self.evaluation_path is None else [first, second]
         return tuple(SourceConfig.model_validate(form) for form in forms)
+
+    def list_evaluation_sets(self) -> tuple[SourceConfig, ...]:
+        """Return the sources of `decontaminate`."""
+        return self._with_columns(self.decontaminate)
+
+    def _with_columns(self, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+        return tuple(
+            source if source.columns else source.model_copy(update={"columns": self.columns}) for source in sources
+        )
 
     @property
     def label(self) -> str:

@@ -48,6 +48,8 @@ _REFERENCES = (
     ("run_rows", "verdict_id", "verdicts"),
     ("run_events", "run_id", "runs"),
     ("run_sources", "run_id", "runs"),
+    ("run_evaluation_sets", "run_id", "runs"),
+    ("contamination", "run_id", "runs"),
     ("decisions", "run_id", "runs"),
     ("decisions", "problem_id", "problems"),
     ("stage_examples", "run_id", "runs"),

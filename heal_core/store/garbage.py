@@ -24,7 +24,7 @@ from heal_core.store.workspace import Workspace
 
 _RUN_TABLES = (
     "runs", "run_events", "run_problems", "run_rows", "decisions", "stage_examples", "evaluations", "quarantine",
-    "promotions", "run_sources",
+    "promotions", "run_sources", "run_evaluation_sets", "contamination",
 )  # fmt: skip
 _HANGING = ("verdicts", "profiles", "scores")
 _REMOVED_FOLDER = ".removed"

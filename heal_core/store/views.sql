@@ -250,7 +250,7 @@ COMMENT ON COLUMN repair_yield_by_position.flat_share IS 'Share of the repairs w
 
 CREATE OR REPLACE VIEW funnel AS
 WITH outcomes AS (
-    SELECT run_id, 1 AS position, 'rows' AS phase, 'quarantined' AS outcome, reason FROM quarantine
+    SELECT run_id, 1 AS position, 'rows' AS phase, 'quarantined' AS outcome, split_part(reason, ':', 1) AS reason FROM quarantine
     WHERE problem_id IS NULL
     UNION ALL
     SELECT run_id, 1, 'rows', split, NULL FROM run_problems
@@ -283,7 +283,7 @@ COMMENT ON COLUMN funnel.run_id IS 'The run.';
 COMMENT ON COLUMN funnel.position IS 'Order of the phases, from 1.';
 COMMENT ON COLUMN funnel.phase IS 'What is counted: rows of the sources of problems, rollouts, problems, paths (wrong rollouts chosen for repair), repairs, guided samples.';
 COMMENT ON COLUMN funnel.outcome IS 'What became of them. A problem that failed before it had a band is quarantined.';
-COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine; for problems the split, for rows left out the source; else null.';
+COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine, without what was seen; for problems the split, for rows left out the source; else null.';
 COMMENT ON COLUMN funnel.num IS 'How many.';
 COMMENT ON COLUMN funnel.num_in_phase IS 'How many there are in the phase.';
 

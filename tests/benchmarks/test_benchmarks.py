@@ -64,6 +64,19 @@ def test_publish_reports_sizes_times_and_the_interval() -> None:
     assert figures["interval_seconds"] >= 10.0
 
 
+def test_cleaning_finds_what_was_planted() -> None:
+    figures = report("cleaning", "--problems", "1000", "--templates", "10", "--rounds", "1")["found"]
+    assert set(figures["exact"]["recall"].values()) == {1.0}
+    # each of the 100 planted ones is in the cluster of another
+    assert figures["exact"]["num_clusters"] <= 900
+    usual = figures["decontamination"]["contaminated_share"]
+    assert usual["near_duplicate"] > 0.5
+    strict = report("cleaning", "--problems", "1000", "--templates", "10", "--rounds", "1", "--share", "0")["found"]
+    shares = strict["decontamination"]["contaminated_share"]
+    assert shares["near_duplicate"] == 1.0
+    assert shares["dense_template"] > usual["dense_template"] and shares["lab"] > usual["lab"]
+
+
 def test_publish_can_measure_the_copying_alone() -> None:
     figures = report("publish", "--copy-gib", "0.001", "--rounds", "1")
     assert figures["copied_bytes"] == int(0.001 * 2**30)

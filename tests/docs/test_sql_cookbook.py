@@ -1,7 +1,7 @@
 """The cookbook's queries are run on a finished run, and their answers are looked at.
 
 Beside the finished run stands a second one, made from its rows with one other setting, so
-that questions about two runs have an answer; and what a good demo lacks: a refused row, two
+that questions about two runs have an answer; and what a good demo lacks: refused rows, two
 verdicts that differ, two problems that are near-duplicates.
 """
 
@@ -203,10 +203,22 @@ def add_second_run(store: Store) -> None:
 
 
 def add_faults(store: Store) -> None:
-    """Store what a good demo lacks: a refused row, and a verdict that differs."""
+    """Store what a good demo lacks: refused rows, one of them contaminated, and a verdict that differs."""
     refused = {"quarantine_id": "q", "run_id": "second", "source": "problems.jsonl", "line": 7, "reason": "no_answer"}
     refused |= dict.fromkeys(("problem_id", "phase", "work", "quarantined_at"))
     store.append("quarantine", [refused | {"raw": '{"question": "1 + 1?"}'}])
+    contaminated = refused | {
+        "quarantine_id": "c",
+        "line": 8,
+        "reason": "contaminated: holds 3 of the 3 8-grams of e, line 2",
+    }
+    store.append("quarantine", [contaminated | {"raw": "{}"}])
+    match = {"contamination_id": "c", "run_id": "second", "source": "problems.jsonl", "line": 8, "problem_id": "gone"}
+    match |= {"evaluation_set": "e", "evaluation_source": "e", "evaluation_line": 2, "num_shared": 3, "num_ngrams": 3}
+    texts = dict.fromkeys(
+        ("question", "evaluation_question", "passage"), "how many sides has a square with four corners"
+    )
+    store.append("contamination", [match | texts])
     (verdict,) = store.rows("SELECT * FROM verdicts WHERE label = 'correct' ORDER BY verdict_id LIMIT 1")
     changes = {"verdict_id": "newer", "verifier_version": "99", "label": "wrong", "reason": "different"}
     store.append("verdicts", [verdict | changes])
@@ -289,7 +301,9 @@ def test_two_runs_differ_in_what_was_made_to_differ(demo: Demo) -> None:
     for question in ("What came out differently?", ELSEWHERE):
         (rows,) = demo.ask(question)
         only = [row for row in rows if row["difference"] != pytest.approx(0, abs=1e-9)]
-        assert [(row["item"], row["metric"]) for row in only] == [("rows", "quarantined: no_answer")]
+        assert [(row["item"], row["metric"]) for row in only] == [
+            ("rows", "quarantined: contaminated"), ("rows", "quarantined: no_answer")
+        ]  # fmt: skip
         assert len(rows) > 100
 
 

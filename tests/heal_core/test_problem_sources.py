@@ -67,6 +67,14 @@ def test_a_config_without_sources_is_stored_as_before_there_were_any() -> None:
     }  # fmt: skip
     general = ProblemsConfig(sources=[{"path": "p.jsonl", "columns": {"q": "problem"}}], columns={"a": "answer"})
     assert ProblemsConfig.model_validate_json(general.model_dump_json()) == general
+    cleaned = ProblemsConfig(
+        path="p.jsonl",
+        one_per_cluster=True,
+        decontaminate=[{"path": "q"}],
+        contamination_words=13,
+        contamination_share=0,
+    )
+    assert ProblemsConfig.model_validate_json(cleaned.model_dump_json()) == cleaned
 
 
 @pytest.mark.parametrize(
@@ -85,6 +93,10 @@ def test_a_config_without_sources_is_stored_as_before_there_were_any() -> None:
         ({"sources": [{"path": "q", "split": "test"}]}, "'hash', 'train' or 'held_out'"),
         ({"sources": [{"path": "q", "columns": {"q": "question"}}]}, "'problem', 'answer', 'source'"),
         ({"path": "p", "columns": {"q": "problem", "r": "problem"}}, "both 'q' and 'r' are mapped to problem"),
+        ({"path": "p", "decontaminate": [{"path": "q", "split": "train"}]}, "q has split train, but no problem of it"),
+        ({"path": "p", "decontaminate": [{}]}, "has none of path, dataset and function"),
+        ({"path": "p", "contamination_words": 0}, "greater than or equal to 1"),
+        ({"path": "p", "contamination_share": 1.1}, "less than or equal to 1"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any], said: str) -> None:
@@ -174,6 +186,40 @@ def test_every_source_that_cannot_be_used_is_told(write: Write, tmp_path: Path) 
     assert "empty.jsonl is empty" in said[0]
     assert "no problem file matches" in said[1]
     assert "leaves none of 1 rows" in said[2]
+
+
+def test_training_leaves_what_an_evaluation_set_has(write: Write) -> None:
+    train = write("t.jsonl", row("x?", 1), row(f"First. {SHEEP} Then.", 9))
+    exam = write("e.jsonl", {"task": SHEEP}, {"task": "y?"}, {"task": "x?"})
+    held_out = {"path": write("h.jsonl", row("y?", 1)), "split": "held_out"}
+    loaded = load(
+        {"path": train, "split": "train"}, held_out, decontaminate=[{"path": exam, "columns": {"task": "problem"}}]
+    )
+    assert sides(loaded) == {"y?": "held_out"}
+    assert [(row.source, row.line, row.reason.partition(":")[0]) for row in loaded.quarantined] == [
+        (train, 1, "contaminated"), (train, 2, "contaminated")
+    ]  # fmt: skip
+    assert next((match.line, match.evaluation_line, match.passage) for match in loaded.cleaned.matches) == (1, 3, "x")
+    assert [counts.num_quarantined for counts in loaded.counts] == [2, 0]
+    first = {"path": exam, "columns": {"task": "problem"}, "limit": 1}
+    few = load({"path": train, "split": "train"}, held_out, decontaminate=[first])
+    assert set(sides(few)) == {"x?", "y?"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([{"task": "a?"}], "line 1: no text in one of problem, question, instruction, prompt"),
+        ([{"problem": "a?"}, "broken"], "line 2: invalid_json"),
+        ([{"problem": 3}, {"problem": ["a?"]}], "line 2: bad_type: problem is list"),
+        ([], "has no rows"),
+    ],
+)
+def test_an_evaluation_set_that_cannot_be_read_whole_is_an_error(write: Write, lines: list[Any], said: str) -> None:
+    train, exam = write("t.jsonl", row("a?", 1)), write("e.jsonl", *lines)
+    with pytest.raises(InputError, match=r"problems\.decontaminate: .*e\.jsonl") as error:
+        load({"path": train}, decontaminate=[{"path": exam}])
+    assert said in str(error.value)
 
 
 def test_an_empty_file_of_a_glob_is_fine(write: Write, tmp_path: Path) -> None:

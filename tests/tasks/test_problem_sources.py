@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from heal_core.config import load_config
 from tasks.problems import take_in_problems
@@ -67,3 +70,61 @@ def test_every_row_of_every_source_is_accounted_for_and_a_night_takes_in_what_is
             [later, run_id],
         )
         assert new == [{"question": "What is 7 * 7?"}]
+
+
+def test_what_cleaning_takes_out_is_in_the_store_with_its_reasons(
+    heal: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    goats = "Three goats eat a bale of hay in two days. How long does it last for one of them?"
+    baker = "A baker sells four loaves at dawn and eight more after lunch. How many loaves does he sell in all?"
+    train = [
+        {"problem": goats, "answer": 6},
+        {"problem": baker, "answer": 12},
+        {"problem": baker + " Say.", "answer": 12},
+        {"problem": f"First read: {goats} And then: what is 1 + 1?", "answer": 2},
+        {"problem": "What is 3 * 3?", "answer": 9},
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, train)))
+    (tmp_path / "held_out.jsonl").write_text(json.dumps({"problem": "What is 7 * 7?", "answer": 49}))
+    (tmp_path / "exam.csv").write_text(f'question\n"{goats}"\nWhat else?\n')
+    problems = {
+        "problems__path": str(tmp_path / "train.jsonl"),
+        "problems__limit": None,
+        "problems__evaluation_path": str(tmp_path / "held_out.jsonl"),
+        "problems__duplicate_jaccard": 0.8,
+        "problems__one_per_cluster": True,
+        "problems__decontaminate": [{"path": str(tmp_path / "exam.csv")}],
+    }
+    config = load_config(heal.config(tmp_path / "workspace", **problems))
+    with Session.open(config) as session, caplog.at_level(logging.INFO):
+        run_id = take_in_problems.fn(session)
+        assert take_in_problems.fn(session) == run_id  # again: nothing is stored twice
+        rows = session.store.rows("SELECT line, split_part(reason, ':', 1) AS code FROM quarantine ORDER BY line")
+        assert [row["line"] for row in rows if row["code"] == "contaminated"] == [1, 4]
+        assert [row["line"] in (2, 3) for row in rows if row["code"] == "near_duplicate"] == [True]
+        (counts,) = session.store.rows("FROM run_sources WHERE split = 'train'")
+        assert (counts["num_read"], counts["num_quarantined"], counts["num_problems"]) == (5, 3, 2)
+        funnel = session.store.rows("SELECT outcome, reason, num, num_in_phase FROM funnel WHERE phase = 'rows'")
+        assert {(row["outcome"], row["reason"]): row["num"] for row in funnel} == {
+            ("quarantined", "contaminated"): 2,
+            ("quarantined", "near_duplicate"): 1,
+            ("train", None): 2,
+            ("held_out", None): 1,
+        }
+        matches = session.store.rows(
+            "SELECT c.line, c.evaluation_set, c.evaluation_line, c.num_shared, c.num_ngrams, c.passage, q.reason "
+            "FROM contamination c JOIN quarantine q USING (run_id, source, line) WHERE c.run_id = ? ORDER BY line",
+            [run_id],
+        )
+        assert [(row["line"], row["evaluation_line"]) for row in matches] == [(1, 2), (4, 2)]
+        # 19 words: 12 8-grams
+        assert {(row["num_shared"], row["num_ngrams"]) for row in matches} == {(12, 12)}
+        assert all(row["passage"].startswith("three goats eat") for row in matches)
+        assert all("holds 12 of the 12 8-grams of" in row["reason"] for row in matches)
+        sets = session.store.rows(
+            "SELECT source, num_problems, num_contaminated FROM run_evaluation_sets ORDER BY position"
+        )
+        assert [tuple(row.values()) for row in sets] == [("held_out", 1, 0), (str(tmp_path / "exam.csv"), 2, 2)]
+    assert (
+        "cleaning: 2 contaminated, 1 near-duplicates of another training problem taken out of training" in caplog.text
+    )

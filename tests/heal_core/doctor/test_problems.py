@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heal_core.doctor.problems import check_problems, check_verifier
-from heal_core.sources.config import ProblemsConfig
+from heal_core.sources.config import ProblemsConfig, SourceConfig
 from heal_core.verify.config import VerifyConfig
 
 LAB = Path(__file__).parents[3] / "deployments/lab"
@@ -72,6 +72,19 @@ def test_every_source_is_spoken_of(write: Callable[..., ProblemsConfig], tmp_pat
     assert failed.state == "fail"
     assert "none.csv" in failed.found
     assert "'n >'" in failed.found
+
+
+def test_what_cleaning_takes_out_is_told(write: Callable[..., ProblemsConfig], tmp_path: Path) -> None:
+    goats = "Three goats eat a bale of hay in two days. How long does it last for one of them?"
+    config = write(*(row(f"{n} + {n}?", str(2 * n)) for n in range(1, 5)), row(goats, "6"), held_out_fraction=0.5)
+    (tmp_path / "exam.txt").write_text(json.dumps({"question": f"B. {goats}"}) + "\n" + json.dumps({"question": goats}))
+    exam = {"path": str(tmp_path / "exam.txt")}
+    finding = check_problems(config.model_copy(update={"decontaminate": (SourceConfig(**exam),)}))
+    assert finding.state == "warn"
+    assert f"; cleaning: 1 contaminated taken out of training; compared with 1 of held_out, 2 of {exam['path']}" in (
+        finding.found
+    )
+    assert "1 rows go to quarantine, the first for contaminated: holds" in finding.found
 
 
 @pytest.mark.slow

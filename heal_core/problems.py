@@ -2,13 +2,13 @@
 
 Rows are taken source by source, then cleaned all together. What does not belong here: reading
 rows (`sources`), near-duplicates, contamination and sides (`cleaning`), and whether an answer can be
-graded (`verify`).
+graded (`gradable`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +82,16 @@ class _Taken:
     quarantined: list[QuarantinedRow]
 
 
-def load_problems(config: ProblemsConfig) -> LoadedProblems:
+FindUngradable = Callable[[Sequence[Problem]], Mapping[str, str]]
+"""Says why problems cannot be graded, by problem id (`gradable`)."""
+
+
+def load_problems(config: ProblemsConfig, find_ungradable: FindUngradable = lambda problems: {}) -> LoadedProblems:
     """Return the problems of all sources, clustered and split, and the rows refused.
 
     Rows after a `limit` are not read and not counted. A problem for training that is a
     near-duplicate of a held-out one, or holds a problem of an evaluation set, is quarantined; of the
-    same problem in two sources of one side the first is taken.
+    same problem in two sources of one side the first is taken. What `find_ungradable` tells of is quarantined too.
 
     Raises:
         InputError: If a source or an evaluation set is missing, unreadable or empty, has no recognised columns,
@@ -113,7 +117,8 @@ def load_problems(config: ProblemsConfig) -> LoadedProblems:
         raise InputError("\n".join(map(str, faults))) from faults[0]
     wanted = [source.config.split for source in taken for _ in source.rows]
     cleaned = clean([row for source in taken for row in source.rows], wanted, sets, config)
-    problems = list(_sort_out(taken, cleaned))
+    ungradable = find_ungradable([outcome for outcome in cleaned.outcomes if isinstance(outcome, Problem)])
+    problems = list(_sort_out(taken, cleaned, ungradable))
     return LoadedProblems(
         tuple(problems),
         tuple(row for source in taken for row in source.quarantined),
@@ -123,13 +128,15 @@ def load_problems(config: ProblemsConfig) -> LoadedProblems:
     )
 
 
-def _sort_out(taken: Sequence[_Taken], cleaned: Cleaned) -> Iterator[Problem]:
+def _sort_out(taken: Sequence[_Taken], cleaned: Cleaned, ungradable: Mapping[str, str]) -> Iterator[Problem]:
     """Yield the problems; the rows that were refused go to the quarantine of their source."""
     outcomes = iter(cleaned.outcomes)
     for source in taken:
         rows, source.rows = source.rows, []
         for row in rows:
             outcome = next(outcomes)
+            if isinstance(outcome, Problem) and outcome.problem_id in ungradable:
+                outcome = Refusal(f"unverifiable: {ungradable[outcome.problem_id]}")
             if isinstance(outcome, Problem):
                 source.rows.append(row)
                 yield outcome

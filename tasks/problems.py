@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from heal_core import __version__
 from heal_core.engines.identity import check_context, has_chat_template, identify_model
 from heal_core.errors import InputError, StoreError
+from heal_core.gradable import find_ungradable
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
@@ -72,7 +74,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
                 "For a chat model add its chat_template.jinja to the folder.",
                 model.model_name_or_path,
             )
-    loaded = load_problems(config.problems)
+    loaded = load_problems(config.problems, lambda problems: _find_ungradable(session, problems))
     for split in ("train", "held_out"):
         if not any(problem.split == split for problem in loaded.problems):
             raise InputError(
@@ -111,6 +113,12 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
             logger.info("  %s", counts.describe())
     logger.info("  %s", loaded.cleaned.describe())
     return session.run_id
+
+
+def _find_ungradable(session: Session, problems: Sequence[Problem]) -> dict[str, str]:
+    """Return why problems cannot be graded; those that are in the store have been found to be gradable."""
+    known = read_known(session.store, "problems", "problem_id", [problem.problem_id for problem in problems])
+    return find_ungradable([p for p in problems if p.problem_id not in known], session.verifiers)
 
 
 def _choose_attempt(session: Session, basis_id: str, purpose: str, num_problems: int, retry: bool) -> _Attempt:

@@ -68,7 +68,7 @@ def check_run(config: RunConfig, try_engine: bool = False) -> Iterator[Finding]:
         yield check_latest_student(workspace)
     yield from models
     yield from check_memory(list_demands(config, sizes), is_busy)
-    yield check_problems(config.problems)
+    yield check_problems(config.problems, config.verify)
     yield check_verifier(config.verify)
     yield check_notify(config.notify)
     if try_engine:

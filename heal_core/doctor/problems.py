@@ -8,8 +8,9 @@ from pathlib import Path
 
 from heal_core.doctor.environment import installed_version
 from heal_core.doctor.finding import Finding
-from heal_core.errors import HealError, InputError
-from heal_core.problems import load_problems
+from heal_core.errors import HealError, InputError, TransientError
+from heal_core.gradable import find_ungradable
+from heal_core.problems import LoadedProblems, load_problems
 from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
 from heal_core.sources.config import ProblemsConfig
@@ -18,10 +19,10 @@ from heal_core.verify.config import VerifyConfig
 from heal_core.verify.pool import GradeItem, VerifierPool
 
 
-def check_problems(config: ProblemsConfig) -> Finding:
-    """Read all sources of problems as a run would."""
+def check_problems(config: ProblemsConfig, verify: VerifyConfig) -> Finding:
+    """Read all sources of problems as a run would, and grade their references."""
     try:
-        loaded = load_problems(config)
+        loaded = _load(config, verify)
     except InputError as error:
         remedy = (
             "set problems.path (problems.evaluation_path), or what a source of problems.sources names, to rows with a "
@@ -46,6 +47,14 @@ def check_problems(config: ProblemsConfig) -> Finding:
             remedy = f"`sed -n {first.line}p {first.source}` shows that row; correct it, or go on without"
         return Finding("problems", "warn", found, remedy)
     return Finding("problems", "ok", f"{found}, no row in quarantine")
+
+
+def _load(config: ProblemsConfig, verify: VerifyConfig) -> LoadedProblems:
+    try:
+        with VerifierPool(verify) as pool:
+            return load_problems(config, lambda problems: find_ungradable(problems, pool))
+    except TransientError:  # the check of the verifier tells it
+        return load_problems(config)
 
 
 def check_verifier(config: VerifyConfig) -> Finding:

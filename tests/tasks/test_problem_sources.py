@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from heal_core.config import load_config
+from heal_core.verify.pool import VerifierPool
 from tasks.problems import take_in_problems
 from tasks.session import Session
 
@@ -128,3 +129,33 @@ def test_what_cleaning_takes_out_is_in_the_store_with_its_reasons(
     assert (
         "cleaning: 2 contaminated, 1 near-duplicates of another training problem taken out of training" in caplog.text
     )
+
+
+def test_what_cannot_be_graded_is_refused_before_the_run_and_each_reference_is_tried_once(
+    heal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"problem": f"What is {n} + {n}?", "answer": 2 * n} for n in range(20)]
+    rows += [
+        {"problem": "Which set?", "answer": "{1, 2"},
+        {"problem": "Which city?", "answer": "Q", "options": "[1, 2]"},
+    ]
+    (tmp_path / "problems.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {"problems__path": str(tmp_path / "problems.jsonl"), "problems__limit": None}
+    config = load_config(heal.config(tmp_path / "workspace", **settings))
+    tried: list[int] = []
+    grade_all = VerifierPool.grade_all
+    monkeypatch.setattr(
+        VerifierPool, "grade_all", lambda pool, items: (tried.append(len(items)), grade_all(pool, items))[1]
+    )
+    with Session.open(config) as session:
+        take_in_problems.fn(session)
+        reasons = session.store.rows("SELECT line, reason FROM quarantine ORDER BY line")
+        assert [(row["line"], row["reason"].partition(":")[0]) for row in reasons] == [
+            (21, "unverifiable"),
+            (22, "bad_choice"),
+        ]
+        (counts,) = session.store.rows("SELECT num_read, num_quarantined, num_problems FROM run_sources")
+        assert tuple(counts.values()) == (22, 2, 20)
+    with Session.open(config) as session:
+        take_in_problems.fn(session)
+    assert tried == [21, 1]  # what is in the store was gradable

@@ -13,6 +13,7 @@ from heal_core.doctor.problems import check_problems, check_verifier
 from heal_core.sources.config import ProblemsConfig, SourceConfig
 from heal_core.verify.config import VerifyConfig
 
+VERIFY = VerifyConfig(num_workers=1)
 LAB = Path(__file__).parents[3] / "deployments/lab"
 
 
@@ -34,25 +35,30 @@ def row(problem: str, answer: str) -> str:
 
 def test_problems_on_both_sides_are_needed(write: Callable[..., ProblemsConfig]) -> None:
     four = [row(f"{n} + {n}?", str(2 * n)) for n in range(1, 5)]
-    both = check_problems(write(*four, held_out_fraction=0.5))
+    both = check_problems(write(*four, held_out_fraction=0.5), VERIFY)
     assert both.state == "ok"
     assert both.found.startswith("4 in all (3 train, 1 held out)")
-    one_sided = check_problems(write(*four[:2], held_out_fraction=0.01))
+    one_sided = check_problems(write(*four[:2], held_out_fraction=0.01), VERIFY)
     assert one_sided.state == "fail"
     assert "2 in all (2 train, 0 held out)" in one_sided.found
 
 
 def test_a_file_that_cannot_be_used_is_told(write: Callable[..., ProblemsConfig], tmp_path: Path) -> None:
-    useless = check_problems(write(row("1 + 1?", "")))
+    useless = check_problems(write(row("1 + 1?", "")), VERIFY)
     assert (useless.state, "no_answer" in useless.found) == ("fail", True)
-    missing = check_problems(ProblemsConfig(path=str(tmp_path / "none.jsonl")))
+    missing = check_problems(ProblemsConfig(path=str(tmp_path / "none.jsonl")), VERIFY)
     assert (missing.state, "No such file" in missing.found) == ("fail", True)
+
+
+def test_a_problem_that_cannot_be_graded_is_told(write: Callable[..., ProblemsConfig]) -> None:
+    finding = check_problems(write(*(row(f"{n}?", str(n)) for n in range(9)), row("set?", "{1, 2")), VERIFY)
+    assert (finding.state, "the first for unverifiable: unparsable_gold" in finding.found) == ("warn", True)
 
 
 def test_rows_in_quarantine_are_counted_and_the_first_is_shown(write: Callable[..., ProblemsConfig]) -> None:
     lines = (LAB / "problems.jsonl").read_text().splitlines()[:30]
     config = write(lines[0], "{broken", '{"problem": "x"}', *lines[1:], held_out_fraction=0.5, duplicate_jaccard=0.95)
-    finding = check_problems(config)
+    finding = check_problems(config, VERIFY)
     assert finding.state == "warn"
     assert "30 in all" in finding.found
     assert "2 rows go to quarantine, the first for invalid_json" in finding.found
@@ -63,12 +69,14 @@ def test_every_source_is_spoken_of(write: Callable[..., ProblemsConfig], tmp_pat
     path = write(*(json.dumps({"problem": f"{n} + {n}?", "answer": 2 * n, "n": n}) for n in range(4)), "{broken").path
     (tmp_path / "held_out.csv").write_text("problem,answer\nHow many?,3\nno answer,\n")
     held_out = {"path": str(tmp_path / "held_out.csv"), "split": "held_out"}
-    finding = check_problems(ProblemsConfig(sources=[{"path": path, "split": "train", "filter": "n > 0"}, held_out]))
+    finding = check_problems(
+        ProblemsConfig(sources=[{"path": path, "split": "train", "filter": "n > 0"}, held_out]), VERIFY
+    )
     assert finding.state == "warn"
     assert f"; {path}: 3 problems of 5 rows, 1 filtered out, 1 in quarantine" in finding.found
     assert f"; {held_out['path']}: 1 problems of 2 rows, 1 in quarantine" in finding.found
     wrong = [{"path": str(tmp_path / "none.csv")}, {"path": path, "filter": "n >"}, held_out]
-    failed = check_problems(ProblemsConfig(sources=wrong))
+    failed = check_problems(ProblemsConfig(sources=wrong), VERIFY)
     assert failed.state == "fail"
     assert "none.csv" in failed.found
     assert "'n >'" in failed.found
@@ -79,7 +87,7 @@ def test_what_cleaning_takes_out_is_told(write: Callable[..., ProblemsConfig], t
     config = write(*(row(f"{n} + {n}?", str(2 * n)) for n in range(1, 5)), row(goats, "6"), held_out_fraction=0.5)
     (tmp_path / "exam.txt").write_text(json.dumps({"question": f"B. {goats}"}) + "\n" + json.dumps({"question": goats}))
     exam = {"path": str(tmp_path / "exam.txt")}
-    finding = check_problems(config.model_copy(update={"decontaminate": (SourceConfig(**exam),)}))
+    finding = check_problems(config.model_copy(update={"decontaminate": (SourceConfig(**exam),)}), VERIFY)
     assert finding.state == "warn"
     assert f"; cleaning: 1 contaminated taken out of training; compared with 1 of held_out, 2 of {exam['path']}" in (
         finding.found

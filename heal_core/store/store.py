@@ -332,6 +332,9 @@ class Store:
 
         Two parts may hold the same row; only the one that was merged first counts. A reader of
         a copy that was moved says with a variable where the parts are now.
+
+        Raises:
+            StoreError: If a part cannot be read.
         """
         folder = self.workspace.parts / "trajectories"
         if any(folder.glob("*.parquet")):
@@ -346,10 +349,18 @@ class Store:
                 "(SELECT NULL::VARCHAR AS trajectory_id, NULL::INT[] AS token_ids, NULL::FLOAT[] AS logprobs, "
                 "NULL::FLOAT[] AS entropies, NULL::INT[] AS token_starts WHERE false)"
             )
-        self._connection.execute(
-            "CREATE OR REPLACE VIEW tokens AS SELECT trajectory_id, token_ids, logprobs, entropies, "
-            f"token_starts FROM {source}; {_TOKENS_COMMENTS}"
-        )
+        try:
+            self._connection.execute(
+                "CREATE OR REPLACE VIEW tokens AS SELECT trajectory_id, token_ids, logprobs, entropies, "
+                f"token_starts FROM {source}; {_TOKENS_COMMENTS}"
+            )
+        except duckdb.Error as error:
+            if is_disk_full(error):
+                raise
+            raise StoreError(
+                f"a part in {folder} cannot be read ({str(error).splitlines()[0]}). `heal store check --workspace "
+                f"{self.workspace.root}` says which one and what to do."
+            ) from error
 
 
 def _decided_otherwise(table: str, scope: Mapping[str, str], how: str) -> StoreError:

@@ -26,6 +26,7 @@ from heal_core.store.reads import (
     steps_of,
 )
 from heal_core.store.store import Store
+from heal_core.store.workspace import Workspace
 
 Row = dict[str, Any]
 TableRow = Callable[..., Row]
@@ -219,6 +220,20 @@ def test_token_arrays_are_not_read_from_a_damaged_part(store: Store, make_slot: 
     part.path.write_bytes(data)
     with pytest.raises(StoreError, match=f"{part.path} is damaged.*Restore it from a backup"):
         read_tokens(store, [make_slot().row_id])
+
+
+def test_a_damaged_footer_is_told_with_what_finds_it(
+    workspace: Workspace, make_slot: MakeSlot, make_rows: MakeRows
+) -> None:
+    store = Store(workspace)
+    store.append("trajectories", make_rows([make_slot()]))
+    (part,) = list_parts(workspace.parts)
+    data = bytearray(part.path.read_bytes())
+    length = int.from_bytes(data[-8:-4], "little")  # of the footer, which stands before it
+    data[-8 - length : -8] = bytes(length)
+    part.path.write_bytes(data)
+    with pytest.raises(StoreError, match="cannot be read.*`heal store check"):
+        store.close()
 
 
 def test_trajectories_are_those_of_the_run_the_phase_and_the_arm(

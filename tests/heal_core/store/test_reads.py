@@ -232,7 +232,7 @@ def test_a_damaged_footer_is_told_with_what_finds_it(
     length = int.from_bytes(data[-8:-4], "little")  # of the footer, which stands before it
     data[-8 - length : -8] = bytes(length)
     part.path.write_bytes(data)
-    with pytest.raises(StoreError, match="cannot be read.*`heal store check"):
+    with pytest.raises(StoreError, match=r"cannot be read.*`heal store check"):
         store.close()
 
 

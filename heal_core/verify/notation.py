@@ -52,6 +52,9 @@ _SYNONYMS = [
     (re.compile(r"\\(?:mathbf|bold)\s*\{([NZQRC])\}"), r"\\mathbb{\1}"),
     (re.compile(r"\\(?:color|textcolor)\s*\{\w+\}"), ""),
     (re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])"), r"\\pi"),
+    # a power as programs write it; bold type has nothing before its asterisks
+    (re.compile(r"(?<=[\w)}\]])\s*\*\*\s*(-?\d+(?:\.\d+)?|[A-Za-z])(?!\w)"), r"^{\1}"),
+    (re.compile(r"(?<=[\w)}\]])\s*\*\*\s*\(([^()]*)\)"), r"^{\1}"),
 ]
 TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 _WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*\d[^{}]*)\}")

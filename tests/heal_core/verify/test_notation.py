@@ -30,6 +30,10 @@ from heal_core.verify.notation import unify
         ("\\text{3 apples}", "3\\text{ apples}"),
         ("\\text{apples}", "\\text{apples}"),
         ("12pi", "12\\pi"),
+        ("3*x**12 + 2**-1", "3*x^{12} + 2^{-1}"),
+        ("(x + 1)**n", "(x + 1)^{n}"),
+        ("x**(1/2)", "x^{1/2}"),
+        ("**5**", "**5**"),  # bold type
         ("y=1, x=2", "x=2, y=1"),
         ("x=1, x=2", "x=1, x=2"),
         ("\\{x \\mid x > 2\\}", "x > 2"),

@@ -16,7 +16,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from heal_core.sources.row import Number, Refusal, as_written
-from heal_core.specs import AnswerSpec, ChoiceSpec, write_spec
+from heal_core.specs import AnswerSpec, ChoiceSpec, GymSpec, read_spec, write_spec
 from heal_core.verify.grade import PROBLEM_TYPES, extract_answer
 
 _GSM8K_ANSWER = re.compile(r"####\s*([^\n#]+)\Z")
@@ -53,6 +53,8 @@ def read_asked(fields: Mapping[str, Any]) -> Asked | Refusal:
         return Refusal(f"unknown_problem_type: {problem_type!r}, expected {', '.join(PROBLEM_TYPES)}")
     if problem_type == "choice":
         return _choice(question, fields["answer"], answers, options)
+    if problem_type == "reasoning_gym":
+        return _scored(question, fields["answer"], fields.get("spec"))
     if (tolerance and problem_type != "numeric") or (unit and problem_type not in ("numeric", "math")):
         return Refusal(f"misplaced_spec: a {problem_type} answer has no {'tolerance' if tolerance else 'unit'}")
     spec = _tolerance(tolerance)
@@ -110,6 +112,17 @@ def _tolerance(text: str) -> AnswerSpec | Refusal:
     if share:
         return AnswerSpec(relative_tolerance=str(number / 100))
     return AnswerSpec(absolute_tolerance=str(number))
+
+
+def _scored(question: str, value: Any, spec: Any) -> Asked | Refusal:
+    """Return a problem of reasoning-gym, its answer as it stands: no part of it is the final one."""
+    answer = clean_text(value, "answer")
+    if isinstance(answer, Refusal):
+        return answer
+    try:
+        return Asked(question, answer, "reasoning_gym", write_spec(read_spec(GymSpec, str(spec or ""))))
+    except ValueError:
+        return Refusal("bad_spec: expected what a source reasoning_gym gives in the column spec")
 
 
 def _choice(question: str, value: Any, answers: Sequence[str], options: Any) -> Asked | Refusal:

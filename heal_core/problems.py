@@ -34,6 +34,7 @@ _ALIASES = {
     "options": ("options", "choices"),
     "tolerance": ("tolerance",),
     "unit": ("unit",),
+    "spec": ("spec",),
 }
 _DUPLICATE, _CONFLICT = "duplicate", "conflicting_answer"
 

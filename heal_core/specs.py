@@ -47,6 +47,23 @@ class ChoiceSpec(BaseModel):
         return self
 
 
+class GymSpec(BaseModel):
+    """What the scorer of a generator of reasoning-gym needs: type reasoning_gym.
+
+    Attributes:
+        generator: Its name there.
+        config: Its settings, as a source gave them; `curriculum` likewise.
+        entry: The entry that it made, packed (`gym.entry`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generator: str
+    config: dict[str, Any] = {}
+    curriculum: dict[str, int] | int | None = None
+    entry: dict[str, Any]
+
+
 def write_spec(spec: BaseModel) -> str:
     """Return the spec as text, the same for the same contents; "" where it says nothing."""
     fields = spec.model_dump(mode="json", exclude_defaults=True)

@@ -20,7 +20,7 @@ from heal_core.prompts import prompt_templates
 from heal_core.records import DISTILLATION, EVALUATION, Problem, QuarantinedRow
 from heal_core.split import HELD_OUT
 from heal_core.store.reads import next_chunk_index, read_attempts_of, read_known, read_promoted
-from heal_core.verify.grade import verifier_identities
+from heal_core.verify.grade import verifier_identity
 from tasks.policy import decision_task
 from tasks.session import Session, logger
 
@@ -92,7 +92,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
         prompt_templates(),
         config.identity(),
         models,
-        verifier_identities(),
+        [verifier_identity(kind) for kind in sorted({problem.problem_type for problem in loaded.problems})],
         digest,
     ]
     if purpose == EVALUATION:

@@ -13,7 +13,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -25,7 +27,7 @@ _LATER = {
 }  # fmt: skip
 """Settings of problems that came later than others."""
 
-Meaning = Literal["problem", "answer", "source", "uuid", "problem_type", "options", "tolerance", "unit"]
+Meaning = Literal["problem", "answer", "source", "uuid", "problem_type", "options", "tolerance", "unit", "spec"]
 Format = Literal["jsonl", "csv", "parquet"]
 
 
@@ -40,6 +42,8 @@ def _check_columns(columns: dict[str, Meaning]) -> dict[str, Meaning]:
         seen[meaning] = column
     return columns
 
+
+_KINDS = ("path", "dataset", "function", "reasoning_gym")
 
 Columns = Annotated[dict[str, Meaning], AfterValidator(_check_columns)]
 
@@ -64,13 +68,40 @@ class DatasetConfig(BaseModel):
     streaming: bool = False
 
 
+class GymConfig(BaseModel):
+    """A generator of the package reasoning-gym.
+
+    Attributes:
+        dataset: Which, as reasoning-gym names it, such as `chain_sum`.
+        size: How many entries it makes.
+        seed: What they depend on.
+        config: Settings of the generator; reasoning-gym checks them.
+        curriculum: Level of each attribute of its curriculum, those left out at 0; or one level for all of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    size: int = Field(default=500, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    config: dict[str, JsonValue] = {}
+    curriculum: dict[str, int] | int | None = None
+
+    @field_validator("config")
+    @classmethod
+    def _sort_keys(cls, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        # they stand in each problem's spec: the same settings in another order are the same problems
+        return dict(sorted(config.items()))
+
+
 class SourceConfig(BaseModel):
-    """One source of problems: exactly one of `path`, `dataset` and `function`.
+    """One source of problems: exactly one of `path`, `dataset`, `function` and `reasoning_gym`.
 
     Attributes:
         path: A file, a glob, or a URL of either.
         dataset: A Hugging Face dataset.
         function: `package.module:function`, called without arguments; it returns rows.
+        reasoning_gym: A generator of that package.
         format: Of the files; None goes by the ending, and takes any other one for JSON Lines.
         columns: What the source's columns mean, where their names do not say it.
         filter: A condition in SQL on the source's columns; other rows are left out.
@@ -85,6 +116,7 @@ class SourceConfig(BaseModel):
     path: str | None = None
     dataset: DatasetConfig | None = None
     function: str | None = None
+    reasoning_gym: GymConfig | None = None
     format: Format | None = None
     columns: Columns = {}
     filter: str | None = None
@@ -95,11 +127,11 @@ class SourceConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_kind(self) -> SourceConfig:
-        given = [name for name in ("path", "dataset", "function") if getattr(self, name) is not None]
+        given = [name for name in _KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"a source of problems has {' and '.join(given) or 'none'} of path, dataset and function; "
-                "give exactly one"
+                f"a source of problems has {' and '.join(given) or 'none'} of {', '.join(_KINDS[:-1])} and "
+                f"{_KINDS[-1]}; give exactly one"
             )
         if self.format is not None and self.path is None:
             raise ValueError(f"format {self.format} is of files, and this source is a {given[0]}; leave it out")
@@ -110,9 +142,17 @@ class SourceConfig(BaseModel):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # as below: a run of other sources keeps its id
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "reasoning_gym" or value is not None}
+
     @property
     def label(self) -> str:
         """The source as messages and counts name it."""
+        if self.reasoning_gym is not None:
+            return f"reasoning-gym:{self.reasoning_gym.dataset}:{self.reasoning_gym.seed}"
         if self.dataset is None:
             return str(self.path or self.function)
         parts = (self.dataset.path, self.dataset.name, self.dataset.split, self.dataset.revision)

@@ -15,6 +15,7 @@ from heal_core.sources.csv_text import read_csv
 from heal_core.sources.files import SourceFile, find_files
 from heal_core.sources.filter import parse_filter
 from heal_core.sources.function import read_function
+from heal_core.sources.gym import read_gym
 from heal_core.sources.hub import read_dataset
 from heal_core.sources.json_lines import read_json_lines
 from heal_core.sources.row import Refusal, SourceRow
@@ -97,3 +98,5 @@ def _rows(config: SourceConfig) -> Iterator[SourceRow]:
         yield from read_dataset(config.dataset, config.label)
     elif config.function is not None:
         yield from read_function(config.function)
+    elif config.reasoning_gym is not None:
+        yield from read_gym(config.reasoning_gym, config.label)

@@ -18,16 +18,18 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from importlib import metadata
 
+from heal_core.gym.library import PACKAGE, library_version
 from heal_core.keys import STAGE_VERSIONS
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import Reference
-from heal_core.specs import AnswerSpec, ChoiceSpec, read_spec
+from heal_core.specs import AnswerSpec, ChoiceSpec, GymSpec, read_spec
+from heal_core.verify.gym import grade_gym
 from heal_core.verify.notation import TEXT, unify
 from heal_core.verify.numbers import Number, numbers_equal, parse_based, parse_number, plain
 from heal_core.verify.symbolic import math_equal, parse_math
 from heal_core.verify.units import Unit, read_unit, split_unit
 
-PROBLEM_TYPES = ("math", "numeric", "exact", "choice")
+PROBLEM_TYPES = ("math", "numeric", "exact", "choice", "reasoning_gym")
 MAX_ANSWER_CHARS = 1000
 
 _MATH_TOLERANCE = Fraction(1, 10**6)  # 1/3 is 0.333333, as math-verify has it
@@ -119,12 +121,15 @@ def verifier_identity(problem_type: str) -> tuple[str, str]:
     stage = str(STAGE_VERSIONS["verdict"])
     if problem_type == "math":
         return "math-verify", f"{metadata.version('math-verify')}+{stage}"
+    if problem_type == "reasoning_gym":
+        return PACKAGE, f"{library_version()}+{stage}"
     return problem_type, stage
 
 
 def verifier_identities() -> list[tuple[str, str]]:
     """Return name and version of every verifier of this installation."""
-    return [verifier_identity(problem_type) for problem_type in PROBLEM_TYPES]
+    has_gym = library_version() is not None
+    return [verifier_identity(kind) for kind in PROBLEM_TYPES if kind != "reasoning_gym" or has_gym]
 
 
 def _grade_exact(extracted: str | None, reference: Reference) -> Outcome:
@@ -300,9 +305,14 @@ def _is_words(text: str) -> bool:
     return _WORDS.fullmatch(_without_article(text)) is not None
 
 
+def _grade_by_scorer(extracted: str | None, reference: Reference) -> Outcome:
+    return grade_gym(extracted, read_spec(GymSpec, reference.spec))
+
+
 _GRADERS: dict[str, Callable[[str | None, Reference], Outcome]] = {
     "math": _grade_math,
     "numeric": _grade_numeric,
     "exact": _grade_exact,
     "choice": _grade_choice,
+    "reasoning_gym": _grade_by_scorer,
 }

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from heal_core.children import child_environment, start_child
 from heal_core.errors import InputError, TransientError
+from heal_core.gym.library import check_installed
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import Reference
 from heal_core.verify.config import VerifyConfig
@@ -50,6 +51,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     deadline: float
+    loads_gym: bool
     is_ready: bool = False
     item: GradeItem | None = None
     taken_at: float = 0.0
@@ -72,6 +74,7 @@ class VerifierPool:
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread that holds the lock
         self._workers: list[_Worker] = []
+        self._needs_gym = False  # from the first such item on: importing it is not to count against an item's time
 
     def __enter__(self) -> VerifierPool:
         return self
@@ -96,7 +99,7 @@ class VerifierPool:
         worker died, "verifier_died".
 
         Raises:
-            InputError: If an item's problem type is unknown.
+            InputError: If an item's problem type is unknown, or needs a package that is missing.
             TransientError: If a worker cannot be started.
             RuntimeError: If this thread has an unfinished `grade_all`.
         """
@@ -106,6 +109,8 @@ class VerifierPool:
                     f"item {item.item_id} has problem type {item.reference.problem_type!r}; "
                     f"expected one of {', '.join(PROBLEM_TYPES)}"
                 )
+        if any(item.reference.problem_type == "reasoning_gym" for item in items):
+            check_installed()
         return self._grade(deque(items))
 
     def close(self) -> None:
@@ -118,6 +123,10 @@ class VerifierPool:
             raise RuntimeError("an earlier grade_all of this thread is unfinished: exhaust or close() it first")
         with self._lock:
             self._owner = threading.get_ident()
+            self._needs_gym |= any(item.reference.problem_type == "reasoning_gym" for item in pending)
+            for worker in list(self._workers):
+                if self._needs_gym and not worker.loads_gym:
+                    self._discard(worker)
             try:
                 while pending or self._busy():
                     self._start_workers(len(pending))
@@ -142,14 +151,14 @@ class VerifierPool:
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
-            memory_bytes = int(self._config.max_memory_gib * 2**30)
+            arguments = (theirs.fileno(), int(self._config.max_memory_gib * 2**30), int(self._needs_gym))
             process = start_child(
-                [sys.executable, "-m", "heal_core.verify.worker", str(theirs.fileno()), str(memory_bytes)],
+                [sys.executable, "-m", "heal_core.verify.worker", *map(str, arguments)],
                 pass_fds=[theirs.fileno()],
                 env=child_environment(**_ENVIRONMENT),
                 stdout=subprocess.DEVNULL,
             )
-        return _Worker(process, Connection(ours.detach()), time.monotonic() + _START_SECONDS)
+        return _Worker(process, Connection(ours.detach()), time.monotonic() + _START_SECONDS, self._needs_gym)
 
     def _hand_out(self, pending: deque[GradeItem]) -> None:
         for worker in [worker for worker in self._workers if worker.is_idle]:
@@ -202,7 +211,7 @@ class VerifierPool:
         if item is None:
             raise TransientError(
                 f"a verifier worker did not start (exit code {worker.process.returncode}, {reason}). "
-                "Expected math-verify to import within two minutes; see its message above, and check "
+                "Expected what grades to import within two minutes; see its message above, and check "
                 f"`verify.max_memory_gib` ({self._config.max_memory_gib}) and the free memory."
             )
         name, version = verifier_identity(item.reference.problem_type)

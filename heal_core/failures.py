@@ -14,6 +14,7 @@ from heal_core.errors import (
     InputError,
     ModelError,
     RequestError,
+    SandboxError,
     StoreError,
     TimeIsUpError,
     TooManyFailuresError,
@@ -24,7 +25,7 @@ from heal_core.errors import (
 _DELAY_FACTOR = 4.0
 _MAX_DELAY_SECONDS = 600.0
 _NOT_OF_A_PROBLEM = (
-    ConfigError, InputError, ModelError, StoreError, TrainingError, TooManyFailuresError, TimeIsUpError,
+    ConfigError, InputError, ModelError, SandboxError, StoreError, TrainingError, TooManyFailuresError, TimeIsUpError,
 )  # fmt: skip
 
 

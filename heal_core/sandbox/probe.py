@@ -63,6 +63,16 @@ def find_working_program() -> Path:
     raise SandboxError(f"model-written code runs only in a sandbox, and none works here: {found}. To go on, {REMEDY}.")
 
 
+def require_sandbox(config: SandboxConfig) -> None:
+    """See that model-written code can be run as the config wants it.
+
+    Raises:
+        SandboxError: If it wants a sandbox, and none works here.
+    """
+    if config.kind == "bubblewrap":
+        find_working_program()
+
+
 def _look() -> Path | str:
     """Return the first bubblewrap that works, or why none does."""
     faults = []

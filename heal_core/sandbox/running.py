@@ -130,7 +130,7 @@ class RunningProgram:
             ended = Ended.OUTPUT
         exit_code = self._process.returncode
         exit_code = 128 - exit_code if exit_code < 0 else exit_code
-        if self._is_stopped:
+        if self._is_stopped and ended is Ended.EXITED:
             ended = Ended.STOPPED
         elif ended is Ended.EXITED and exit_code == 128 + signal.SIGXCPU:
             ended = Ended.CPU

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from heal_core.sandbox.config import SandboxConfig
+
 
 class VerifyConfig(BaseModel):
     """How answers are graded: in worker processes that are killed at a limit.
@@ -13,6 +15,8 @@ class VerifyConfig(BaseModel):
         num_workers: Processes that grade at the same time.
         max_tasks_per_worker: Items after which a process is replaced, since sympy's caches grow.
         max_memory_gib: Address space of one worker.
+        code_seconds: Longest time on all tests of one program, in place of `timeout_seconds`.
+        sandbox: Where such programs run, and the limits of one test.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,3 +25,5 @@ class VerifyConfig(BaseModel):
     num_workers: int = Field(default=2, ge=1)
     max_tasks_per_worker: int = Field(default=2000, ge=1)
     max_memory_gib: float = Field(default=4.0, ge=0.5)
+    code_seconds: float = Field(default=60.0, gt=0)
+    sandbox: SandboxConfig = SandboxConfig()

@@ -23,13 +23,15 @@ from heal_core.keys import STAGE_VERSIONS
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import Reference
 from heal_core.specs import AnswerSpec, ChoiceSpec, GymSpec, read_spec
+from heal_core.verify.code import find_code, grade_code
+from heal_core.verify.config import VerifyConfig
 from heal_core.verify.gym import grade_gym
 from heal_core.verify.notation import TEXT, unify
 from heal_core.verify.numbers import Number, numbers_equal, parse_based, parse_number, plain
 from heal_core.verify.symbolic import math_equal, parse_math
 from heal_core.verify.units import Unit, read_unit, split_unit
 
-PROBLEM_TYPES = ("math", "numeric", "exact", "choice", "reasoning_gym")
+PROBLEM_TYPES = ("math", "numeric", "exact", "choice", "code", "reasoning_gym")
 MAX_ANSWER_CHARS = 1000
 
 _MATH_TOLERANCE = Fraction(1, 10**6)  # 1/3 is 0.333333, as math-verify has it
@@ -58,7 +60,7 @@ _UNPARSABLE_ANSWER: Outcome = (VerdictLabel.WRONG, "unparsable_answer")
 _UNPARSABLE_GOLD: Outcome = (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
 
 
-def grade(text: str, reference: Reference) -> Verdict:
+def grade(text: str, reference: Reference, config: VerifyConfig | None = None) -> Verdict:
     """Return the verdict on the final answer of `text` against the reference.
 
     A reference that cannot be read makes every text unverifiable, one without an answer
@@ -67,10 +69,16 @@ def grade(text: str, reference: Reference) -> Verdict:
     Args:
         text: A completion; with its `<think>` where the prompt's template opened it.
         reference: Of one of `PROBLEM_TYPES`.
+        config: The limits of programs.
     """
     started = time.perf_counter()
-    extracted, extraction = find_answer(text)
-    label, reason = _GRADERS[reference.problem_type](extracted, reference)
+    if reference.problem_type == "code":
+        config = config or VerifyConfig()
+        extracted, extraction = find_code(text)
+        label, reason = grade_code(extracted, reference.spec, config.sandbox, config.code_seconds)
+    else:
+        extracted, extraction = find_answer(text)
+        label, reason = _GRADERS[reference.problem_type](extracted, reference)
     name, version = verifier_identity(reference.problem_type)
     shown = None if extracted is None else extracted[:MAX_ANSWER_CHARS]
     return Verdict(label, shown, extraction, reason, name, version, time.perf_counter() - started)

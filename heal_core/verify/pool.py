@@ -22,6 +22,8 @@ from heal_core.errors import InputError, TransientError
 from heal_core.gym.library import check_installed
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import Reference
+from heal_core.sandbox.probe import require_sandbox
+from heal_core.verify.code import max_seconds
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import PROBLEM_TYPES, verifier_identity
 
@@ -100,6 +102,7 @@ class VerifierPool:
 
         Raises:
             InputError: If an item's problem type is unknown, or needs a package that is missing.
+            SandboxError: If an item is a program, and the sandbox that the config wants does not work here.
             TransientError: If a worker cannot be started.
             RuntimeError: If this thread has an unfinished `grade_all`.
         """
@@ -111,6 +114,8 @@ class VerifierPool:
                 )
         if any(item.reference.problem_type == "reasoning_gym" for item in items):
             check_installed()
+        if any(item.reference.problem_type == "code" for item in items):
+            require_sandbox(self._config.sandbox)
         return self._grade(deque(items))
 
     def close(self) -> None:
@@ -151,7 +156,7 @@ class VerifierPool:
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = (theirs.fileno(), int(self._config.max_memory_gib * 2**30), int(self._needs_gym))
+            arguments = (theirs.fileno(), self._config.model_dump_json(), int(self._needs_gym))
             process = start_child(
                 [sys.executable, "-m", "heal_core.verify.worker", *map(str, arguments)],
                 pass_fds=[theirs.fileno()],
@@ -172,7 +177,13 @@ class VerifierPool:
             worker.item = pending.popleft()
             worker.num_tasks += 1
             worker.taken_at = time.monotonic()
-            worker.deadline = worker.taken_at + self._config.timeout_seconds
+            worker.deadline = worker.taken_at + self._seconds(worker.item)
+
+    def _seconds(self, item: GradeItem) -> float:
+        """Return after which time an item is given up; a program has limits of its own, which are a verdict."""
+        if item.reference.problem_type == "code":
+            return max_seconds(self._config.code_seconds)
+        return self._config.timeout_seconds
 
     def _wait(self) -> list[_Worker]:
         """Return the workers that have spoken or died, at the latest at the next deadline."""

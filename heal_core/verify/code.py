@@ -1,0 +1,386 @@
+"""A program that a model wrote against the tests of its problem: taken from it, run in the sandbox, judged outside.
+
+What a test expects never comes near the program: what it printed or returned is compared here, or, where a
+dataset brings test programs, in a second sandbox that sees only values (`code_checker`). What does not belong
+here: the sandbox (`heal_core.sandbox`), what is equal (`code_outputs`), where tests come from (`code_rows`).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from heal_core.errors import SandboxError
+from heal_core.records import VerdictLabel
+from heal_core.sandbox.config import SandboxConfig
+from heal_core.sandbox.run import Sandbox
+from heal_core.sandbox.running import Ended, RunningProgram, SandboxResult
+from heal_core.specs import read_spec
+from heal_core.verify.code_outputs import outputs_equal, values_equal
+from heal_core.verify.code_tests import CodeTests
+from heal_core.verify.code_values import Handle, decode
+
+_FENCE = re.compile(r"^[ \t]*(?P<ticks>```+|~~~+)[ \t]*(?P<language>[^\s`]*)[^`\n]*$", re.MULTILINE)
+_PYTHON = frozenset({"python", "python3", "py", "py3"})
+_FAULTS = {
+    Ended.WALL: "time_limit",
+    Ended.CPU: "time_limit",
+    Ended.MEMORY: "memory_limit",
+    Ended.OUTPUT: "output_limit",
+}
+_OUTCOMES = {"failed": "failed_test", "raised": "runtime_error", "not_loaded": "runtime_error"}
+_SLACK_SECONDS = 5.0  # for what watches over the solution inside the sandbox
+_GRACE_SECONDS = 2.0
+_START_SECONDS = 60.0
+
+Outcome = tuple[VerdictLabel, str | None]
+
+
+def find_code(text: str) -> tuple[str | None, str | None]:
+    """Return the program of a text, and where it stood.
+
+    Only what follows the last `</think>` counts; an unclosed `<think>` has none. "code_block" is the last complete
+    block that names Python; without one, "bare_block" is the last that names no language, and "whole_text" an answer
+    that is a program as it stands.
+    """
+    answer = text.rpartition("</think>")[2]
+    if "<think>" in answer:
+        return None, None
+    blocks = list(_blocks(answer))
+    for extraction, languages in (("code_block", _PYTHON), ("bare_block", frozenset({""}))):
+        for language, code in reversed(blocks):
+            if language in languages and code.strip():
+                return code, extraction
+    if not blocks and not _FENCE.search(answer) and _is_program(answer):
+        return answer.strip(), "whole_text"
+    return None, None
+
+
+def grade_code(code: str | None, answer_spec: str, config: SandboxConfig, code_seconds: float) -> Outcome:
+    """Return the outcome of a program: correct when every test passes, else wrong with the first that does not.
+
+    Reasons, with the number of the test from 1: "failed_test: 3", "runtime_error: 3", "time_limit: 3",
+    "memory_limit: 3", "output_limit: 3"; "no_code". Unverifiable: "bad_tests" that cannot be read,
+    "unsupported_test: 3" that hands the program what is no plain data, "sandbox_failed".
+
+    Args:
+        code: The program (`find_code`).
+        answer_spec: The problem's `CodeTests`.
+        config: The limits; `wall_seconds` and `cpu_seconds` are those of one test.
+        code_seconds: Time for all tests together.
+    """
+    try:
+        tests = read_spec(CodeTests, answer_spec)
+    except (ValidationError, ValueError):
+        return VerdictLabel.UNVERIFIABLE, "bad_tests"
+    if code is None:
+        return VerdictLabel.WRONG, "no_code"
+    try:
+        reason = _Run(tests, code, config, code_seconds).find_fault()
+    except SandboxError:
+        return VerdictLabel.UNVERIFIABLE, "sandbox_failed"
+    if reason is None:
+        return VerdictLabel.CORRECT, None
+    is_ours = reason.startswith("unsupported_test")
+    return VerdictLabel.UNVERIFIABLE if is_ours else VerdictLabel.WRONG, reason
+
+
+def max_seconds(code_seconds: float) -> float:
+    """Return after which time a grading that has not ended is stuck."""
+    return code_seconds + 2 * (_START_SECONDS + _SLACK_SECONDS + _GRACE_SECONDS)
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield language and content of each complete fenced block."""
+    opened: re.Match[str] | None = None
+    for fence in _FENCE.finditer(text):
+        if opened is None:
+            opened = fence
+        elif fence["ticks"][0] == opened["ticks"][0] and not fence["language"]:
+            yield opened["language"].lower(), text[opened.end() + 1 : fence.start()]
+            opened = None
+
+
+def _is_program(text: str) -> bool:
+    """Return whether a text without blocks is meant as a program: more than words and values."""
+    try:
+        tree = ast.parse(text.strip())
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return any(isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Call)) for node in ast.walk(tree))
+
+
+class _Fault(Exception):
+    """Why a test did not pass."""
+
+
+class _Late(_Fault):
+    """The other side took too long."""
+
+
+class _Gone(_Fault):
+    """The other side closed its end."""
+
+
+@dataclass
+class _Run:
+    """One program with its tests and limits; `deadline` is known when it has begun."""
+
+    tests: CodeTests
+    code: str
+    config: SandboxConfig
+    code_seconds: float
+    deadline: float = math.inf
+
+    def find_fault(self) -> str | None:
+        """Return which test does not pass and why, None when all do."""
+        if self.tests.programs:
+            return self._find_fault_of_programs()
+        ours, theirs = socket.socketpair()
+        with ours, self._solution(theirs) as solution:
+            channel = _Channel(ours, self._max_bytes)
+            number = 0
+            try:
+                self._begin(channel)
+                if self.tests.calls:
+                    self._load(channel)
+                for number, fault in enumerate(self._faults(channel), start=1):
+                    if fault is not None:
+                        return f"{fault}: {number}"
+            except _Late:
+                return f"time_limit: {number + 1}"
+            except _Gone:
+                return f"{solution.find_fault()}: {number + 1}"
+            except _Fault as fault:
+                return f"{fault}: {number + 1}"
+        return None
+
+    def _faults(self, channel: _Channel) -> Iterator[str | None]:
+        for test in self.tests.stdin:
+            seconds = self._seconds()
+            channel.send({"stdin": test.input, "seconds": seconds, "max_bytes": self._max_bytes // 8})
+            answer = channel.receive(seconds + _SLACK_SECONDS)
+            yield _fault_of_output(answer, test.output)
+        for call in self.tests.calls:
+            channel.send({"name": self.tests.entry_point, "args": _as_values(call.args)})
+            answer = channel.receive(self._seconds())
+            yield self._fault_of_value(answer, call.expected)
+
+    def _begin(self, channel: _Channel) -> None:
+        """Wait until the other side is there, which on a busy machine is no fault of the solution."""
+        channel.receive(_START_SECONDS)
+        self.deadline = time.monotonic() + self.code_seconds
+
+    def _load(self, channel: _Channel) -> None:
+        channel.send({"load": True})
+        if "raised" in channel.receive(self._seconds()):
+            raise _Fault("runtime_error")
+
+    def _fault_of_value(self, answer: Mapping[str, Any], expected: Any) -> str | None:
+        if "value" not in answer:
+            return "runtime_error"
+        try:
+            value = decode(answer["value"], Handle)
+            is_wrapped = self.tests.is_wrapped and isinstance(expected, list) and len(expected) == 1
+            equal = values_equal(value, expected) or (is_wrapped and values_equal(value, expected[0]))
+        except (ValueError, RecursionError):
+            return "failed_test"
+        return None if equal else "failed_test"
+
+    def _find_fault_of_programs(self) -> str | None:
+        """Return which test program does not pass; it runs in a sandbox of its own."""
+        near, far = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        given = {
+            "programs": self.tests.programs,
+            "preamble": self.tests.preamble,
+            "entry_point": self.tests.entry_point,
+        }
+        files = {"tests.json": json.dumps(given).encode()}
+        with ours, near, self._solution(far) as solution, self._checker(near, theirs, files):
+            channel = _Channel(ours, self._max_bytes)
+            for number in range(1, len(self.tests.programs) + 1):
+                try:
+                    if number == 1:
+                        self._begin(channel)
+                    outcome = channel.receive(self._seconds()).get("outcome")
+                except _Late:
+                    return f"time_limit: {number}"
+                except _Gone:
+                    return f"{solution.find_fault()}: {number}"
+                except _Fault as fault:
+                    return f"{fault}: {number}"
+                if outcome != "passed":
+                    return f"{_OUTCOMES.get(str(outcome), 'unsupported_test')}: {number}"
+        return None
+
+    @contextmanager
+    def _solution(self, theirs: socket.socket) -> Iterator[_Program]:
+        """Yield the process that runs the solution at the other end of a socket."""
+        kind = "programs" if self.tests.stdin else "calls"
+        files = {"solution.py": f"{self.tests.preamble}\n{self.code}\n".encode(errors="replace")}
+        with theirs, self._start("code_solution", [str(theirs.fileno()), kind], files, [theirs.fileno()]) as program:
+            theirs.close()
+            yield program
+
+    @contextmanager
+    def _checker(self, near: socket.socket, theirs: socket.socket, files: Mapping[str, bytes]) -> Iterator[_Program]:
+        fds = [near.fileno(), theirs.fileno()]
+        with theirs, self._start("code_checker", list(map(str, fds)), files, fds) as program:
+            theirs.close()
+            near.close()  # so that each side sees when the other is gone
+            yield program
+
+    @contextmanager
+    def _start(
+        self, script: str, arguments: Sequence[str], files: Mapping[str, bytes], fds: Sequence[int]
+    ) -> Iterator[_Program]:
+        sources = {
+            f"{name}.py": Path(__file__).with_name(f"{name}.py").read_bytes() for name in (script, "code_values")
+        }
+        sandbox = Sandbox(self._limits())
+        command = [sandbox.python, "-S", "-E", "-s", f"{script}.py", *arguments]
+        with sandbox.start(command, files={**sources, **files}, pass_fds=fds) as running, _Program(running) as program:
+            yield program
+
+    def _limits(self) -> SandboxConfig:
+        """Return the limits of a process that runs all tests."""
+        largest = max((len(test.input) * 4 for test in self.tests.stdin), default=0)
+        file_mib = max(self.config.max_file_mib, math.ceil(largest / 2**20))
+        changes: dict[str, Any] = {
+            "wall_seconds": self.code_seconds + _SLACK_SECONDS,
+            "max_file_mib": file_mib,
+            "max_tmp_mib": self.config.max_tmp_mib + file_mib,
+        }
+        if not self.tests.stdin:  # where each test has a process of its own
+            changes["cpu_seconds"] = math.ceil(self.code_seconds)
+        return self.config.model_copy(update=changes)
+
+    def _seconds(self) -> float:
+        """Return how long the next test may take."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise _Late
+        return min(left, self.config.wall_seconds)
+
+    @property
+    def _max_bytes(self) -> int:
+        return self.config.max_output_kib * 1024 * 8  # as JSON, and with what stderr said
+
+
+class _Program:
+    """A process in the sandbox whose limits act in a thread of their own."""
+
+    def __init__(self, running: RunningProgram) -> None:
+        """Begin to wait for it."""
+        self._running = running
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._future: Future[SandboxResult] = self._executor.submit(running.wait)
+
+    def __enter__(self) -> _Program:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._running.stop()
+        self._executor.shutdown()
+        if exception[0] is None and not self._future.cancelled():
+            self._future.result()  # raises when the sandbox could not be set up
+
+    def find_fault(self) -> str:
+        """Return why it is gone."""
+        try:
+            result = self._future.result(_GRACE_SECONDS)
+        except TimeoutError:  # it only closed its end
+            return "runtime_error"
+        return _FAULTS.get(result.ended, "runtime_error")
+
+
+class _Channel:
+    """Lines of JSON over a socket whose other side is not trusted."""
+
+    def __init__(self, connection: socket.socket, max_bytes: int) -> None:
+        """Take over our end."""
+        self._connection = connection
+        self._max_bytes = max_bytes
+        self._rest = bytearray()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write a line.
+
+        Raises:
+            _Fault: If the other side does not take it.
+        """
+        self._connection.settimeout(_START_SECONDS)
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except TimeoutError:
+            raise _Late from None
+        except OSError:
+            raise _Gone from None
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        """Return the next line.
+
+        Raises:
+            _Fault: If none comes in time, or it is none.
+        """
+        deadline = time.monotonic() + seconds
+        while (end := self._rest.find(b"\n")) < 0:
+            if len(self._rest) > self._max_bytes:
+                raise _Fault("output_limit")
+            self._connection.settimeout(max(deadline - time.monotonic(), 1e-3))
+            try:
+                chunk = self._connection.recv(2**16)
+            except TimeoutError:
+                raise _Late from None
+            except OSError:
+                raise _Gone from None
+            if not chunk:
+                raise _Gone
+            self._rest += chunk
+        line = bytes(self._rest[:end])
+        del self._rest[: end + 1]
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise _Fault("runtime_error")
+        return message
+
+
+def _fault_of_output(answer: Mapping[str, Any], expected: str) -> str | None:
+    if answer.get("is_late") or answer.get("exit_code") == -signal.SIGXCPU:
+        return "time_limit"
+    if answer.get("exit_code") == -signal.SIGKILL:
+        return "output_limit"
+    if answer.get("exit_code") != 0:
+        last = str(answer.get("stderr", "")).strip().rpartition("\n")[2]
+        return "memory_limit" if last.startswith("MemoryError") else "runtime_error"
+    return None if outputs_equal(str(answer.get("stdout", "")), expected) else "failed_test"
+
+
+def _as_values(args: Sequence[Any]) -> list[Any]:
+    """Return JSON values as `code_values` writes them."""
+    return [_as_value(value) for value in args]
+
+
+def _as_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {"dict": [[key, _as_value(item)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_as_value(item) for item in value]
+    return value

@@ -17,6 +17,7 @@ from typing import Any
 
 from heal_core.sources.row import Number, Refusal, as_written
 from heal_core.specs import AnswerSpec, ChoiceSpec, GymSpec, read_spec, write_spec
+from heal_core.verify.code_rows import code_problem_from
 from heal_core.verify.grade import PROBLEM_TYPES, extract_answer
 
 _GSM8K_ANSWER = re.compile(r"####\s*([^\n#]+)\Z")
@@ -62,6 +63,30 @@ def read_asked(fields: Mapping[str, Any]) -> Asked | Refusal:
         return spec
     spec = spec.model_copy(update={"accepted": tuple(answers[1:]), "unit": unit or None})
     return Asked(question, answers[0], problem_type, write_spec(spec))
+
+
+def read_code(row: Mapping[str, Any], question: Any) -> Asked | Refusal:
+    """Return what a row with tests for a program asks.
+
+    Args:
+        row: Its columns.
+        question: The problem, where one of the usual columns or a mapped one has it.
+    """
+    text = clean_text(question, "problem")
+    if isinstance(text, Refusal):
+        return text
+    found = code_problem_from(row, text or None)
+    if isinstance(found, Refusal):
+        return found
+    # a program is kept as it stands: normalised it could be another one
+    spec = write_spec(found.tests)
+    asked, *others = (
+        clean_text(*part) for part in ((found.question, "problem"), (found.answer, "answer"), (spec, "tests"))
+    )
+    for value in (asked, *others):
+        if isinstance(value, Refusal):
+            return value
+    return Asked(str(asked), found.answer, "code", spec)
 
 
 def clean_text(value: Any, name: str) -> str | Refusal:

@@ -15,12 +15,13 @@ from typing import Any
 from heal_core.cleaning import Cleaned, EvaluationSet, EvaluationText, TakenRow, clean
 from heal_core.errors import InputError
 from heal_core.keys import content_key
-from heal_core.problem_types import Asked, clean_text, read_asked
+from heal_core.problem_types import Asked, clean_text, read_asked, read_code
 from heal_core.records import Problem, QuarantinedRow
 from heal_core.sources.config import Columns, ProblemsConfig, SourceConfig
 from heal_core.sources.read import Tally, read_source
 from heal_core.sources.row import Refusal
 from heal_core.split import HELD_OUT, TRAIN
+from heal_core.verify.code_rows import has_tests
 
 PROBLEM_COLUMNS = ("problem", "question", "instruction", "prompt")
 ANSWER_COLUMNS = ("answer", "expected_answer", "ground_truth", "solution")
@@ -196,10 +197,11 @@ def _to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> P
     """Return the row as a problem that is its own cluster, on the train side for now."""
     named = {meaning: _columns_of(meaning, columns) for meaning in _ALIASES}
     fields = {meaning: _first(row, names) for meaning, names in named.items()}
-    for meaning in ("problem", "answer"):
+    is_code = has_tests(row) or fields["problem_type"] == "code"
+    for meaning in () if is_code else ("problem", "answer"):
         if fields[meaning] is None or (isinstance(fields[meaning], str) and not fields[meaning].strip()):
             return Refusal(f"no_{meaning}: expected text in one of {', '.join(named[meaning])}")
-    asked = read_asked(fields)
+    asked = read_code(row, fields["problem"]) if is_code else read_asked(fields)
     source, uuid = (clean_text(fields[meaning], meaning) for meaning in ("source", "uuid"))
     for value in (asked, source, uuid):
         if isinstance(value, Refusal):

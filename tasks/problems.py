@@ -18,6 +18,7 @@ from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
 from heal_core.records import DISTILLATION, EVALUATION, Problem, QuarantinedRow
+from heal_core.sandbox.probe import require_sandbox
 from heal_core.split import HELD_OUT
 from heal_core.store.reads import next_chunk_index, read_attempts_of, read_known, read_promoted
 from heal_core.verify.grade import verifier_identity
@@ -52,6 +53,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
     Raises:
         InputError: If there is nothing to train on or to evaluate on, or it would be another run than was meant.
         ModelError: If a model folder cannot be used.
+        SandboxError: If problems want programs, which cannot be shut in here.
     """
     config = session.config
     promoted = _promoted(session)
@@ -75,6 +77,8 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
                 model.model_name_or_path,
             )
     loaded = load_problems(config.problems, lambda problems: _find_ungradable(session, problems))
+    if any(problem.problem_type == "code" for problem in loaded.problems):
+        require_sandbox(config.verify.sandbox)
     for split in ("train", "held_out"):
         if not any(problem.split == split for problem in loaded.problems):
             raise InputError(

@@ -28,6 +28,14 @@ UntilOption = Annotated[
         help="End cleanly at this time: 07:00, '07:00 Europe/Zurich' or 2027-01-31T07:00. The next start goes on."
     ),
 ]
+NoSandboxOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox",
+        help="Run model-written code without a sandbox: it can do whatever you can. For a machine that may be lost.",
+    ),
+]
+NO_SANDBOX = "verify.sandbox.kind=none"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 
@@ -40,13 +48,15 @@ def run(
     ] = None,
     phase: Annotated[str | None, typer.Option(help="Run only this phase; those before it must be closed.")] = None,
     until: UntilOption = None,
+    no_sandbox: NoSandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run HEAL from problems to an evaluated student; run again to go on, or to find nothing to do."""
     from heal_core.config import load_config
     from heal_core.deadline import parse_deadline
 
-    config = load_config(config_path, [*(overrides or []), *_map_columns(columns or [])])
+    unsafe = [NO_SANDBOX] if no_sandbox else []
+    config = load_config(config_path, [*(overrides or []), *_map_columns(columns or []), *unsafe])
     deadline = parse_deadline(until) if until else None
     _prepare(config, deadline)
     from flows.heal import heal, heal_phase

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from flows.cli.look import WorkspaceOption
+from flows.cli.run import NO_SANDBOX, NoSandboxOption
 from flows.cli.table import print_rows
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def verify(
         list[str] | None, typer.Option(help="Only this kind: rollout, guided or repair. May be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be graded, and grade nothing.")] = False,
+    no_sandbox: NoSandboxOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Grade what is stored with today's verifier and settings, sample nothing, and show which verdicts flipped.
@@ -57,7 +59,7 @@ def verify(
     from heal_core.verify.grade import verifier_identities
     from heal_core.verify.pool import VerifierPool
 
-    run_name, overrides = _sort_out(arguments or [])
+    run_name, overrides = _sort_out([*(arguments or []), *([NO_SANDBOX] if no_sandbox else [])])
     kinds = _check_kinds(kind or [])
     with open_store(workspace) as reader:
         run = find_run(reader, find_compared_run(reader, run_name or LAST))

@@ -218,3 +218,20 @@ def test_whatever_the_file_holds_the_counts_add_up(tmp_path: Path, lines: list[b
     assert loaded.num_rows == len(loaded.problems) + len(loaded.quarantined) == len(not_blank)
     assert len({problem.problem_id for problem in loaded.problems}) == len(loaded.problems)
     assert all(problem.question and problem.answer for problem in loaded.problems)
+
+
+def test_rows_with_tests_are_programs(tmp_path: Path) -> None:
+    tests = {"fn_name": "half", "inputs": [[1], [3.0]], "outputs": [0.5, 1.5]}
+    path = write(
+        tmp_path / "p.jsonl",
+        {"question": "Halve it.", "solutions": ["def half(n): return n / 2"], "input_output": tests},
+        {"question": "Halve that.", "input_output": json.dumps(tests), "answer": "of another kind"},
+        {"problem": "Write a sort.", "answer": "sorted", "problem_type": "code"},
+        {"problem": "Halve \ud800.", "input_output": tests},
+    )
+    loaded = load_problems(ProblemsConfig(path=path))
+    first, second = loaded.problems
+    assert (first.problem_type, first.answer) == ("code", "def half(n): return n / 2")
+    assert [(call["args"], call["expected"]) for call in json.loads(first.spec)["calls"]] == [([1], 0.5), ([3.0], 1.5)]
+    assert (second.answer, json.loads(second.spec)["reference"]) == ("0.5\n1.5", "outputs")
+    assert [row.reason.partition(":")[0] for row in loaded.quarantined] == ["no_tests", "bad_unicode"]

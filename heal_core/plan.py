@@ -120,7 +120,7 @@ def _is_cut(attempt: Attempt, limit_tokens: int) -> bool:
     return attempt.finish_reason is FinishReason.LENGTH or attempt.num_tokens >= limit_tokens
 
 
-GAVE_UP = frozenset({"timeout", "verifier_died"})
+GAVE_UP = frozenset({"timeout", "verifier_died", "sandbox_failed"})
 """Reasons of a verdict that another try, with more time, may not have."""
 
 

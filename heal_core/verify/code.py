@@ -181,7 +181,10 @@ class _Run:
 
     def _begin(self, channel: _Channel) -> None:
         """Wait until the other side is there, which on a busy machine is no fault of the solution."""
-        channel.receive(_START_SECONDS)
+        try:
+            channel.receive(_START_SECONDS)
+        except _Late:
+            raise SandboxError(f"what runs the solution did not answer within {_START_SECONDS:g} s") from None
         self.deadline = time.monotonic() + self.code_seconds
 
     def _load(self, channel: _Channel) -> None:
@@ -363,9 +366,9 @@ class _Channel:
 
 
 def _fault_of_output(answer: Mapping[str, Any], expected: str) -> str | None:
-    if answer.get("is_late") or answer.get("exit_code") == -signal.SIGXCPU:
+    if answer.get("ended") == "late" or answer.get("exit_code") == -signal.SIGXCPU:
         return "time_limit"
-    if answer.get("exit_code") == -signal.SIGKILL:
+    if answer.get("ended") == "large":
         return "output_limit"
     if answer.get("exit_code") != 0:
         last = str(answer.get("stderr", "")).strip().rpartition("\n")[2]

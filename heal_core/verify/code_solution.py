@@ -64,7 +64,7 @@ def run_program(fd: int, request: dict[str, Any]) -> bool:
         return True
     for _, writer in outputs:
         os.close(writer)
-    stdout, stderr, is_late = watch(process_id, outputs[0][0], outputs[1][0], request)
+    stdout, stderr, ended = watch(process_id, outputs[0][0], outputs[1][0], request)
     for reader, _ in outputs:
         os.close(reader)
     status = os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
@@ -74,19 +74,19 @@ def run_program(fd: int, request: dict[str, Any]) -> bool:
             "stdout": stdout.decode(errors="replace"),
             "stderr": stderr.decode(errors="replace"),
             "exit_code": status,
-            "is_late": is_late,
+            "ended": ended,
         },
     )
     return False
 
 
-def watch(process_id: int, stdout: int, stderr: int, request: dict[str, Any]) -> tuple[bytes, bytes, bool]:
-    """Return what a child printed, the end of its errors, and whether it took too long; it is dead then."""
+def watch(process_id: int, stdout: int, stderr: int, request: dict[str, Any]) -> tuple[bytes, bytes, str]:
+    """Return what a child printed, the end of its errors, and how it ended: exited, late or large; it is dead then."""
     deadline = time.monotonic() + request["seconds"]
     read = {stdout: b"", stderr: b""}
     is_over = os.pidfd_open(process_id)
     open_fds = {stdout, stderr}
-    is_late = False
+    ended = "exited"
     while True:
         ready = select.select([is_over, *open_fds], [], [], max(deadline - time.monotonic(), 0))[0]
         for fd in open_fds & set(ready):
@@ -98,11 +98,11 @@ def watch(process_id: int, stdout: int, stderr: int, request: dict[str, Any]) ->
         if ready == [is_over]:  # and nothing more to read, though a child of its may live
             break
         if time.monotonic() >= deadline or len(read[stdout]) > request["max_bytes"]:
-            is_late = len(read[stdout]) <= request["max_bytes"]
+            ended = "large" if len(read[stdout]) > request["max_bytes"] else "late"
             os.kill(process_id, signal.SIGKILL)
             break
     os.close(is_over)
-    return read[stdout], read[stderr], is_late
+    return read[stdout], read[stderr], ended
 
 
 def serve_calls(fd: int, requests: Any) -> None:

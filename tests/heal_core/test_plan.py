@@ -76,6 +76,7 @@ def test_a_verdict_that_gave_up_is_made_again_only_under_a_higher_limit() -> Non
     assert choose_verdict([gave_up], 5.0) == choose_verdict([gave_up], 4.0) == "a"
     assert choose_verdict([gave_up], 5.1) is None
     assert choose_verdict([verdict("c", "verifier_died", 5.0)], 20.0) is None
+    assert choose_verdict([verdict("d", "sandbox_failed", 5.0)], 20.0) is None
     # what another run found with more time is used by those that allow as much, and changes no run that does not
     assert choose_verdict([gave_up, wrong], 20.0) == "b"
     assert choose_verdict([gave_up, wrong], 5.0) == "a"

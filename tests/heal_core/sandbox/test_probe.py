@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from heal_core.children import child_environment
 from heal_core.errors import SandboxError
 from heal_core.sandbox import probe
 from heal_core.sandbox.bubblewrap import find_programs
@@ -65,3 +69,24 @@ def test_a_config_without_sandbox_needs_none(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(probe, "find_programs", lambda: [])
     sandbox = Sandbox(SandboxConfig(kind="none"))
     assert sandbox.run([sandbox.python, "-c", "print(1)"]).stdout == b"1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is bound by no limit on processes")
+@pytest.mark.parametrize(
+    ("before", "fault"),
+    [
+        ("true", "its processes are not limited"),  # a namespace with root alone, who is root outside too
+        ("echo 0 > /proc/sys/user/max_user_namespaces", "Creating new namespace failed"),
+    ],
+)
+def test_a_machine_that_lacks_something_is_told_what(before: str, fault: str) -> None:
+    command = f"{before}; exec {shlex.quote(sys.executable)} -m heal_core.sandbox.probe"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", command],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no user namespace can be made here: {done.stderr.strip()}")
+    assert fault in json.loads(done.stdout)["fault"]

@@ -69,6 +69,7 @@ def test_a_right_program_is_correct(tests: CodeTests, code: str) -> None:
         (SUM, "print(1 / 0)", "runtime_error: 1"),
         (SUM, f"{SUM_CODE}\nraise SystemExit(1)", "runtime_error: 1"),
         (SUM, "print(3", "runtime_error: 1"),
+        (SUM, "import os; os.kill(os.getpid(), 9)", "runtime_error: 1"),
         (SUM, "x = [0] * 10**9", "memory_limit: 1"),
         (SUM, "while True: print('x' * 1000)", "output_limit: 1"),
         (DOUBLE, "def double(value): return 4", "failed_test: 2"),

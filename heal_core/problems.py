@@ -197,7 +197,7 @@ def _to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> P
     """Return the row as a problem that is its own cluster, on the train side for now."""
     named = {meaning: _columns_of(meaning, columns) for meaning in _ALIASES}
     fields = {meaning: _first(row, names) for meaning, names in named.items()}
-    is_code = has_tests(row) or fields["problem_type"] == "code"
+    is_code = fields["problem_type"] == "code" or (not fields["problem_type"] and has_tests(row))
     for meaning in () if is_code else ("problem", "answer"):
         if fields[meaning] is None or (isinstance(fields[meaning], str) and not fields[meaning].strip()):
             return Refusal(f"no_{meaning}: expected text in one of {', '.join(named[meaning])}")

@@ -228,9 +228,11 @@ def test_rows_with_tests_are_programs(tmp_path: Path) -> None:
         {"question": "Halve that.", "input_output": json.dumps(tests), "answer": "of another kind"},
         {"problem": "Write a sort.", "answer": "sorted", "problem_type": "code"},
         {"problem": "Halve \ud800.", "input_output": tests},
+        {"problem": "What is half of three?", "answer": "1.5", "problem_type": "numeric", "input_output": tests},
     )
     loaded = load_problems(ProblemsConfig(path=path))
-    first, second = loaded.problems
+    first, second, third = loaded.problems
+    assert (third.problem_type, third.answer) == ("numeric", "1.5")  # its own type stands
     assert (first.problem_type, first.answer) == ("code", "def half(n): return n / 2")
     assert [(call["args"], call["expected"]) for call in json.loads(first.spec)["calls"]] == [([1], 0.5), ([3.0], 1.5)]
     assert (second.answer, json.loads(second.spec)["reference"]) == ("0.5\n1.5", "outputs")

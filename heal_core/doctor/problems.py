@@ -8,11 +8,12 @@ from pathlib import Path
 
 from heal_core.doctor.environment import installed_version
 from heal_core.doctor.finding import Finding
-from heal_core.errors import HealError, InputError, TransientError
+from heal_core.errors import HealError, InputError, SandboxError, TransientError
 from heal_core.gradable import find_ungradable
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
+from heal_core.sandbox.probe import REMEDY, require_sandbox
 from heal_core.sources.config import ProblemsConfig
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.verify.config import VerifyConfig
@@ -29,6 +30,8 @@ def check_problems(config: ProblemsConfig, verify: VerifyConfig) -> Finding:
             "problem and its answer"
         )
         return Finding("problems", "fail", str(error), remedy)
+    except SandboxError as error:
+        return Finding("problems", "fail", str(error), REMEDY)
     num = {split: sum(problem.split == split for problem in loaded.problems) for split in (TRAIN, HELD_OUT)}
     found = f"{len(loaded.problems)} in all ({num[TRAIN]} train, {num[HELD_OUT]} held out)"
     if config.sources is not None:
@@ -52,9 +55,12 @@ def check_problems(config: ProblemsConfig, verify: VerifyConfig) -> Finding:
 def _load(config: ProblemsConfig, verify: VerifyConfig) -> LoadedProblems:
     try:
         with VerifierPool(verify) as pool:
-            return load_problems(config, lambda problems: find_ungradable(problems, pool))
+            loaded = load_problems(config, lambda problems: find_ungradable(problems, pool))
     except TransientError:  # the check of the verifier tells it
-        return load_problems(config)
+        loaded = load_problems(config)
+    if any(problem.problem_type == "code" for problem in loaded.problems):
+        require_sandbox(verify.sandbox)
+    return loaded
 
 
 def check_verifier(config: VerifyConfig) -> Finding:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from heal_core.doctor.problems import check_problems, check_verifier
+from heal_core.sandbox.config import SandboxConfig
 from heal_core.sources.config import ProblemsConfig, SourceConfig
 from heal_core.verify.config import VerifyConfig
 
@@ -101,3 +102,29 @@ def test_the_verifier_grades_or_says_why_not() -> None:
     hasty = check_verifier(VerifyConfig(timeout_seconds=1e-9))
     assert hasty.state == "fail"
     assert "timeout" in hasty.found
+
+
+@pytest.mark.parametrize("solutions", [[], ["print(input())"]], ids=["outputs", "a solution to be graded"])
+def test_programs_need_a_sandbox(
+    solutions: list[str], write: Callable[..., ProblemsConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["cat", "river", "mountain", "seventeen"]
+    rows = [
+        json.dumps(
+            {
+                "question": f"Print {word}.",
+                "solutions": solutions,
+                "input_output": {"inputs": [word], "outputs": [word]},
+            }
+        )
+        for word in words
+    ]
+    config = write(*rows, held_out_fraction=0.5)
+    assert check_problems(config, VERIFY).state == "ok"
+    monkeypatch.setattr("heal_core.sandbox.probe.find_programs", lambda: [])
+    refused = check_problems(config, VERIFY)
+    assert refused.state == "fail"
+    assert "model-written code runs only in a sandbox" in refused.found
+    assert "--unsafe-no-sandbox" in refused.remedy
+    anyhow = VerifyConfig(num_workers=1, sandbox=SandboxConfig(kind="none"))
+    assert check_problems(config, anyhow).state == "ok"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PLAIN_TEMPLATE = "Problem:\n{x}\n\nSolution:\n"
 """The prompt of a tokenizer without a chat template. Source: definition D2 (docs/method.md)."""
 
+_THINK = "<think>"
 _ANSWER_PROBE = "hello"
 
 
@@ -44,6 +45,23 @@ def render_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[i
         raise RequestError(f"{tokenizer.name_or_path}: its chat template refuses a user turn alone: {error}") from error
     # The template writes its own special tokens, so that adding them here would double the BOS.
     return list(tokenizer.encode(str(rendered), add_special_tokens=False))
+
+
+def strip_opening(prompt_end: str, answer: str) -> str:
+    """Return an answer without the `<think>` that its prompt already ends in, as some templates have it.
+
+    A text that a server or a data set gives may repeat it; the blank space that the prompt has after it goes too.
+
+    Args:
+        prompt_end: The end of the rendered prompt, as text.
+        answer: A whole answer, as it was written down.
+    """
+    _, think, space = prompt_end.rpartition(_THINK)
+    begun = answer.lstrip()
+    if not think or space.strip() or not begun.startswith(_THINK):
+        return answer
+    rest = begun.removeprefix(_THINK)
+    return rest.removeprefix(space) if rest.startswith(space) else rest.lstrip("\n")
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

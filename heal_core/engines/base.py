@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from heal_core.records import Completion
+from heal_core.records import Completion, FinishReason
 
 
 class Capability(StrEnum):
@@ -129,6 +129,24 @@ class ScoreResult:
     entropies: np.ndarray
 
 
+@dataclass(frozen=True)
+class GivenText:
+    """An answer that was written elsewhere, to be read as if it had been sampled after a user turn."""
+
+    slot_id: str
+    prompt: str
+    text: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True)
+class UnreadableText:
+    """Why a given text cannot be an answer of this model: a code, and after a colon what was seen."""
+
+    slot_id: str
+    reason: str
+
+
 class Engine(Protocol):
     """A loaded model. Not thread-safe: callers hold `tasks.session`'s lock."""
 
@@ -146,6 +164,13 @@ class Engine(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield teacher-forced scores; the order is not that of the requests."""
+        ...
+
+    def read(self, texts: Sequence[GivenText]) -> Iterator[Completion | UnreadableText]:
+        """Yield each given text as a completion, with teacher-forced log-probabilities and entropies.
+
+        The order is not that of the texts; one that is no answer of this model comes back with the reason.
+        """
         ...
 
     def count_prompt_tokens(self, prompts: Sequence[str]) -> list[int]:

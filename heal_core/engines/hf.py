@@ -28,9 +28,11 @@ from heal_core.engines.base import (
     EngineConfig,
     EngineDescription,
     GenerationRequest,
+    GivenText,
     SamplingConfig,
     ScoreRequest,
     ScoreResult,
+    UnreadableText,
 )
 from heal_core.engines.identity import resolve_folder
 from heal_core.engines.loading import check_model_folder
@@ -136,6 +138,10 @@ class HfEngine:
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield teacher-forced scores; see `Engine.score`."""
         return self._call("score", tuple(requests))
+
+    def read(self, texts: Sequence[GivenText]) -> Iterator[Completion | UnreadableText]:
+        """Yield given texts as completions; see `Engine.read`."""
+        return self._call("read", tuple(texts))
 
     def count_prompt_tokens(self, prompts: Sequence[str]) -> list[int]:
         """Return the length of each rendered prompt in tokens."""

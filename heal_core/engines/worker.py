@@ -78,6 +78,7 @@ def _serve(loaded: LoadedModel, batch_size: int, call: Call, connection: Connect
 
 
 def _results(loaded: LoadedModel, batch_size: int, call: Call, pulse: _Pulse) -> Iterator[Any]:
+    from heal_core.engines.reading import read
     from heal_core.engines.sampling import generate
     from heal_core.engines.scoring import score
 
@@ -87,6 +88,8 @@ def _results(loaded: LoadedModel, batch_size: int, call: Call, pulse: _Pulse) ->
             yield from generate(loaded, requests, sampling, batch_size, pulse)
         case "score":
             yield from score(loaded, call.arguments[0], pulse)
+        case "read":
+            yield from read(loaded, call.arguments[0], pulse)
         case "count_prompt_tokens":
             for prompt in call.arguments[0]:
                 pulse()

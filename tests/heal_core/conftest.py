@@ -15,9 +15,11 @@ from heal_core.engines.base import (
     Capability,
     EngineDescription,
     GenerationRequest,
+    GivenText,
     SamplingConfig,
     ScoreRequest,
     ScoreResult,
+    UnreadableText,
 )
 from heal_core.errors import EngineStalledError
 from heal_core.fill import trajectory_row
@@ -50,6 +52,7 @@ class ScriptedEngine:
         self.score_tokens = score_tokens or (lambda request: [-1.0] * len(request.token_ids or request.text or ""))
         self.generated: list[GenerationRequest] = []
         self.scored: list[ScoreRequest] = []
+        self.read_texts: list[GivenText] = []
 
     @property
     def description(self) -> EngineDescription:
@@ -67,6 +70,26 @@ class ScriptedEngine:
             self.scored.append(request)
             logprobs = np.array(self.score_tokens(request), dtype=np.float64)
             yield ScoreResult(request.request_id, logprobs, np.zeros(len(logprobs)))
+
+    def read(self, texts: Sequence[GivenText]) -> Iterator[Completion | UnreadableText]:
+        """Yield each text with a token per character; it is too long from 50 on."""
+        for given in reversed(texts):
+            self.read_texts.append(given)
+            ids = np.array([ord(character) % 97 for character in given.text], dtype=np.int64)
+            if len(ids) >= 50:
+                yield UnreadableText(given.slot_id, f"too_long: {len(ids)} tokens")
+                continue
+            yield Completion(
+                slot_id=given.slot_id,
+                token_ids=ids,
+                logprobs=-ids / 100,
+                entropies=ids / 50,
+                token_starts=np.arange(len(ids)),
+                text=given.text,
+                finish_reason=given.finish_reason,
+                num_prompt_tokens=len(given.prompt.split()),
+                seconds=0.5,
+            )
 
     def count_prompt_tokens(self, prompts: Sequence[str]) -> list[int]:
         return [len(prompt.split()) for prompt in prompts]

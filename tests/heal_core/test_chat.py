@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from heal_core.chat import encode_text, end_of_turn_id, render_prompt_ids
+from heal_core.chat import encode_text, end_of_turn_id, render_prompt_ids, strip_opening
 from heal_core.errors import ModelError
 
 TEMPLATE = (
@@ -58,3 +58,18 @@ def test_a_tokenizer_that_can_end_no_turn_is_refused() -> None:
 def test_encode_text_adds_no_special_token() -> None:
     tokenizer = word_tokenizer(TEMPLATE)
     assert len(encode_text(tokenizer, "ab")) == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt_end", "answer", "left"),
+    [
+        ("[assistant]<think>\n", "<think>\nOkay</think>", "Okay</think>"),  # the space of the prompt goes too
+        ("[assistant]<think>", "<think>\nOkay</think>", "\nOkay</think>"),  # here the model writes it
+        ("[assistant]<think>\n", "<think>Okay</think>", "Okay</think>"),
+        ("[assistant]<think>\n", "Okay</think>", "Okay</think>"),  # as vLLM gives it
+        ("[assistant]", "<think>\nOkay</think>", "<think>\nOkay</think>"),  # the model opens it itself
+        ("[user]what is <think> for?[assistant]", "<think>Okay", "<think>Okay"),
+    ],
+)
+def test_an_opened_think_is_not_read_twice(prompt_end: str, answer: str, left: str) -> None:
+    assert strip_opening(prompt_end, answer) == left

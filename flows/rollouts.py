@@ -7,12 +7,14 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
-from heal_core.plan import Slot
+from heal_core.plan import Slot, UsedRow
 from heal_core.prompts import student_prompt
 from heal_core.records import Kind
 from heal_core.reference import reference_of
+from heal_core.split import TRAIN
 from heal_core.store.reads import read_run_trajectories
 from tasks.decisions import assign_bands
+from tasks.imports import choose_imports
 from tasks.policy import retried
 from tasks.profiles import WORK as PROFILES
 from tasks.profiles import ProfileWork, profile_chunk
@@ -24,13 +26,44 @@ Item = TypeVar("Item")
 
 
 def sample_rollouts(session: Session) -> None:
-    """Sample N rollouts of every problem from the teacher, and grade them."""
+    """Take the imported rollouts of the training problems, sample from the teacher what lacks to N, and grade all."""
     config = session.config.rollouts
     recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, student_prompt("{}"))
     problems = session.read_problems()
-    slots = rollout_slots(problems, recipe_id, range(config.num_generations), config.sampling)
+    imported = use_imported(session, problems)
+    slots = [
+        slot
+        for problem in problems
+        for slot in rollout_slots(
+            [problem],
+            recipe_id,
+            range(len(imported.get(problem["problem_id"], ())), config.num_generations),
+            config.sampling,
+        )
+    ]
     used = sample_and_verify(session, "rollouts", slots, session.teacher, config.sampling)
-    session.close_phase("rollouts", "", Kind.ROLLOUT, dict(used.values()))
+    rows = {row.row_id: row.cut for rows in imported.values() for row in rows}
+    session.close_phase("rollouts", "", Kind.ROLLOUT, rows | dict(used.values()))
+
+
+def use_imported(session: Session, problems: Sequence[dict[str, Any]]) -> dict[str, list[UsedRow]]:
+    """Return the imported rollouts that the run uses, by training problem, graded."""
+    chosen = choose_imports(session, [problem for problem in problems if problem["split"] == TRAIN])
+    chunk_of = {problem["problem_id"]: problem["chunk_index"] for problem in problems}
+    if chosen.num_read_otherwise:
+        logger.warning(
+            "%d imported rollouts of these problems are not used: another teacher, or another version of it, has read "
+            "them. `heal import` with this config brings them again",
+            chosen.num_read_otherwise,
+        )
+    items = [(chunk_of[problem_id], row) for problem_id, rows in chosen.by_problem.items() for row in rows]
+    if items:
+        logger.info("%d imported rollouts of %d problems are used", len(items), len(chosen.by_problem))
+    grade = retried(verify_chunk, session.config.failures)
+    for chunks, shard in into_shards(session, items, lambda item: item[0]):
+        row_ids = [row.row_id for _, row in shard]
+        grade(session, VerifyWork("imported rollouts", chunks, row_ids, session.config.verify, session.store.epoch))
+    return chosen.by_problem
 
 
 def profile_and_band(session: Session) -> None:

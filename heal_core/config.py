@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from heal_core.bands import BandsConfig
 from heal_core.breakpoints import BreakpointConfig
@@ -54,12 +62,22 @@ _NOT_IDENTITY: dict[str, Any] = {
 
 
 class RolloutsConfig(BaseModel):
-    """How many attempts the teacher makes at each problem, and how they are drawn."""
+    """How many attempts the teacher makes at each problem, and how they are drawn.
+
+    `use_imported` puts those that `heal import` brought in the place of the first of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(default=30, ge=MIN_GENERATIONS)
     sampling: SamplingConfig = SamplingConfig()
+    use_imported: bool = True
+
+    @model_serializer(mode="wrap")
+    def _leave_out_the_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: it keeps the id that it had before anything could be imported
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "use_imported" or not value}
 
 
 class ControlsConfig(BaseModel):

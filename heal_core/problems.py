@@ -22,6 +22,7 @@ from heal_core.sources.read import Tally, read_source
 from heal_core.sources.row import Refusal
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.verify.code_rows import has_tests
+from heal_core.verify.grade import PROBLEM_TYPES
 
 PROBLEM_COLUMNS = ("problem", "question", "instruction", "prompt")
 ANSWER_COLUMNS = ("answer", "expected_answer", "ground_truth", "solution")
@@ -37,6 +38,8 @@ _ALIASES = {
     "unit": ("unit",),
     "spec": ("spec",),
 }
+_TOPIC_SIGN = "question_type"
+"""A column of NuminaMath and OpenR1, in whose `problem_type` stands the topic, such as Algebra."""
 _DUPLICATE, _CONFLICT = "duplicate", "conflicting_answer"
 
 
@@ -177,7 +180,7 @@ def _take(config: SourceConfig, first_by_question: dict[str, TakenRow]) -> _Take
     taken = _Taken(config, Tally(), [], [])
     for row in read_source(config, taken.tally):
         content = row.content
-        problem = content if isinstance(content, Refusal) else _to_problem(content, config.columns, row.name)
+        problem = content if isinstance(content, Refusal) else to_problem(content, config.columns, row.name)
         if isinstance(problem, Problem):
             problem = _compare_with_earlier(problem, row.place, first_by_question)
         if isinstance(problem, Refusal):
@@ -193,10 +196,12 @@ def _take(config: SourceConfig, first_by_question: dict[str, TakenRow]) -> _Take
     return taken
 
 
-def _to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> Problem | Refusal:
+def to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> Problem | Refusal:
     """Return the row as a problem that is its own cluster, on the train side for now."""
     named = {meaning: _columns_of(meaning, columns) for meaning in _ALIASES}
     fields = {meaning: _first(row, names) for meaning, names in named.items()}
+    if _TOPIC_SIGN in row and "problem_type" not in columns.values() and fields["problem_type"] not in PROBLEM_TYPES:
+        fields["problem_type"] = None
     is_code = fields["problem_type"] == "code" or (not fields["problem_type"] and has_tests(row))
     for meaning in () if is_code else ("problem", "answer"):
         if fields[meaning] is None or (isinstance(fields[meaning], str) and not fields[meaning].strip()):

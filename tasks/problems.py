@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,15 +12,17 @@ from typing import Any
 from heal_core import __version__
 from heal_core.engines.identity import check_context, has_chat_template, identify_model
 from heal_core.errors import InputError, StoreError
-from heal_core.gradable import find_ungradable
+from heal_core.gradable import find_new_ungradable
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
-from heal_core.records import DISTILLATION, EVALUATION, Problem, QuarantinedRow
+from heal_core.records import DISTILLATION, EVALUATION, QuarantinedRow
 from heal_core.sandbox.probe import require_sandbox
-from heal_core.split import HELD_OUT
-from heal_core.store.reads import next_chunk_index, read_attempts_of, read_known, read_promoted
+from heal_core.split import HELD_OUT, TRAIN
+from heal_core.store.problems import store_problems
+from heal_core.store.reads import read_attempts_of, read_promoted
 from heal_core.verify.grade import verifier_identity
+from tasks.imports import choose_imports
 from tasks.policy import decision_task
 from tasks.session import Session, logger
 
@@ -76,7 +77,9 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
                 "For a chat model add its chat_template.jinja to the folder.",
                 model.model_name_or_path,
             )
-    loaded = load_problems(config.problems, lambda problems: _find_ungradable(session, problems))
+    loaded = load_problems(
+        config.problems, lambda problems: find_new_ungradable(session.store, problems, session.verifiers)
+    )
     if any(problem.problem_type == "code" for problem in loaded.problems):
         require_sandbox(config.verify.sandbox)
     for split in ("train", "held_out"):
@@ -88,7 +91,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
             )
     if purpose == EVALUATION:
         loaded = replace(loaded, problems=tuple(p for p in loaded.problems if p.split == HELD_OUT))
-    _store_problems(session, loaded.problems)
+    store_problems(session.store, loaded.problems, config.chunk_problems)
     digest = content_key(sorted([p.problem_id, p.split, p.cluster_id] for p in loaded.problems))
     made_of: list[Any] = [
         __version__,
@@ -101,6 +104,9 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
     ]
     if purpose == EVALUATION:
         made_of.append([EVALUATION, promoted])
+    imported = choose_imports(session, [asdict(p) for p in loaded.problems if p.split == TRAIN])
+    if imported.by_problem:
+        made_of.append(["imported", imported.row_ids])
     basis_id = content_key("run", *made_of)[:12]
     if isinstance(retry, str):
         _check_same(session, retry, basis_id, digest)
@@ -117,12 +123,6 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
             logger.info("  %s", counts.describe())
     logger.info("  %s", loaded.cleaned.describe())
     return session.run_id
-
-
-def _find_ungradable(session: Session, problems: Sequence[Problem]) -> dict[str, str]:
-    """Return why problems cannot be graded; those that are in the store have been found to be gradable."""
-    known = read_known(session.store, "problems", "problem_id", [problem.problem_id for problem in problems])
-    return find_ungradable([p for p in problems if p.problem_id not in known], session.verifiers)
 
 
 def _choose_attempt(session: Session, basis_id: str, purpose: str, num_problems: int, retry: bool) -> _Attempt:
@@ -156,8 +156,9 @@ def _check_same(session: Session, run_id: str, basis_id: str, digest: str) -> No
         )
         if has_changed
     ]
+    what = " and ".join(changed) or "its models, versions, prompts or imported rollouts"
     raise InputError(
-        f"run {run_id} cannot be gone on with: {' and '.join(changed) or 'its models, versions or prompts'} "
+        f"run {run_id} cannot be gone on with: {what} "
         "changed since. Start `heal run CONFIG` instead: it is another run, which reuses every row that still fits."
     )
 
@@ -178,29 +179,6 @@ def _promoted(session: Session) -> str | None:
             f"from a backup, or train it again: heal retry {promoted['run_id']}"
         )
     return checkpoint_id
-
-
-def _store_problems(session: Session, problems: tuple[Problem, ...]) -> None:
-    """Store the problems that are new; they get the chunks after those in use, for ever."""
-    known = read_known(session.store, "problems", "problem_id", [p.problem_id for p in problems])
-    first_chunk = next_chunk_index(session.store)
-    fresh = [problem for problem in problems if problem.problem_id not in known]
-    session.store.append(
-        "problems",
-        [
-            {
-                "problem_id": problem.problem_id,
-                "question": problem.question,
-                "answer": problem.answer,
-                "source": problem.source,
-                "uuid": problem.uuid,
-                "problem_type": problem.problem_type,
-                "spec": problem.spec or None,
-                "chunk_index": first_chunk + position // session.config.chunk_problems,
-            }
-            for position, problem in enumerate(fresh)
-        ],
-    )
 
 
 def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _Attempt, purpose: str) -> None:

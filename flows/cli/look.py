@@ -31,6 +31,7 @@ WorkspaceOption = Annotated[
 
 _SILENT_SECONDS = 60
 _MAX_RUNS = 20
+_MAX_IMPORTS = 3
 _UNBOUNDED = 1_000_000
 _STATE_STYLES = {"running": "cyan", "completed": "green", "failed": "red", "interrupted": "yellow"}
 _GOES_ON = ("failed", "stopped", "interrupted")
@@ -44,15 +45,17 @@ def status(
     workspace: WorkspaceOption = Path("."),
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show what runs now and how far it is, how each run stands, and what a Prefect server runs next."""
+    """Show what runs now and how far it is, how each run stands, what was imported, and what a server runs next."""
     from heal_core.store.workspace import Workspace
 
     layout = Workspace(workspace)
     running = _read_running(layout)
     runs = _read_runs(layout, running)
+    imports = _read_imports(layout)
     server = _read_schedule()
     if as_json:
-        typer.echo(json.dumps({"running": running, "runs": runs, **server}, default=str, indent=2))
+        told = {"running": running, "runs": runs, "imports": imports, **server}
+        typer.echo(json.dumps(told, default=str, indent=2))
         return
     console = Console(highlight=False)
     if running:
@@ -61,6 +64,7 @@ def status(
         _print_runs(console, runs, workspace)
     elif not running:
         console.print(_why_there_is_no_run(layout), soft_wrap=True)
+    _print_imports(console, imports)
     _print_schedule(console, server)
 
 
@@ -111,7 +115,9 @@ def _print_running(console: Console, running: Row) -> None:
     console.print(f"[bold cyan]running now[/]: {process}, since {_moment(since)} ({_age(since)})", soft_wrap=True)
     if running["run_id"] is None:
         console.print(
-            "  it has begun no phase yet, or it is `heal verify` or `heal store`", markup=False, soft_wrap=True
+            "  it has begun no phase yet, or it is `heal import`, `heal verify` or `heal store`",
+            markup=False,
+            soft_wrap=True,
         )
         return
     progress = Progress(**{field.name: running[field.name] for field in dataclasses.fields(Progress)})
@@ -148,7 +154,7 @@ def _state(row: Row, running: Row | None) -> str:
 
 
 def _why_there_is_no_run(workspace: Workspace) -> str:
-    if any(workspace.parts.glob("*/*.parquet")):
+    if any(workspace.parts.glob("*/*.parquet")) and not workspace.database.exists():
         return (
             f"{workspace.root}: nothing runs, and nothing is published yet: the last start ended before that. "
             "What it stored is safe; the same `heal run` goes on from there."
@@ -213,6 +219,31 @@ def _remark(row: Row) -> str:
     # an error may quote a model's text, which must not steer the terminal
     words = "".join(sign if sign.isprintable() else " " for sign in in_one_line(row["reason"]))
     return f"{row['state']}: {words}"
+
+
+# ---- what was brought from elsewhere
+
+
+def _read_imports(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return a row per file of rollouts that was taken in; a store that is not published yet has none."""
+    from heal_core.store.inspect import import_overview, open_store
+
+    if not workspace.database.exists():
+        return []
+    with open_store(workspace.root) as store:
+        return import_overview(store)
+
+
+def _print_imports(console: Console, imports: Sequence[Row]) -> None:
+    for row in imports[:_MAX_IMPORTS]:
+        there = f", {row['num_there']} were there" if row["num_there"] else ""
+        console.print(
+            f"imported: {row['source']}, {row['num_imported']} of {row['num_read']} rollouts{there}, "
+            f"{row['num_unmatched']} of no problem, {row['num_quarantined']} in quarantine",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if len(imports) > _MAX_IMPORTS:
+        console.print(f" and {len(imports) - _MAX_IMPORTS} files before, which --json shows", style="dim")
 
 
 # ---- what comes next

@@ -55,6 +55,8 @@ def print_outcome(outcome: dict[str, Any], workspace: str) -> None:
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """Print funnel, repair yield, stages and evaluation."""
     console.print(_funnel(summary))
+    if imported := summary["imported_rollouts"]:
+        console.print(f"{imported} of {summary['rollouts']} rollouts were imported, not sampled", highlight=False)
     _print_repairs(console, summary)
     console.print(_stages(summary))
     console.print(_evaluation(summary))

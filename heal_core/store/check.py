@@ -60,6 +60,7 @@ _REFERENCES = (
     ("runs", "start_checkpoint_id", "checkpoints"),
     ("promotions", "run_id", "runs"),
     ("promotions", "checkpoint_id", "checkpoints"),
+    ("import_rows", "trajectory_id", "trajectories"),
 )
 """(table, column, the table whose content key it holds)."""
 

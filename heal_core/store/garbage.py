@@ -4,6 +4,7 @@ A row lives as long as a run uses it, or a row that a run uses names it. Verdict
 profiles and scores live and die with their trajectory. As long as a run is unfinished,
 nothing of its problems is garbage, and no checkpoint is. Problems and recipes are never
 garbage: a problem that comes back has to find its chunk again, which no other may take.
+Nor are imported rollouts, which no run can make again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ WITH RECURSIVE named(id) AS (
     UNION SELECT last(checkpoint_id ORDER BY rowid) FROM promotions
           WHERE becomes_best AND run_id NOT IN (FROM forgotten)
     UNION SELECT start_checkpoint_id FROM runs WHERE run_id NOT IN (FROM forgotten)
+    -- what a user brought is his: no run could make it again
+    UNION SELECT trajectory_id FROM import_rows
     UNION SELECT parent FROM named JOIN (
         SELECT trajectory_id AS id, unnest([parent_id, hint_id]) AS parent FROM trajectories
         UNION ALL SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints

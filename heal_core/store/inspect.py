@@ -79,6 +79,17 @@ def run_overview(store: Connection) -> list[dict[str, Any]]:
     )
 
 
+def import_overview(store: Connection) -> list[dict[str, Any]]:
+    """Return one row per file of rollouts that was taken in, the last one coming first; none before schema 0007."""
+    if schema_name(store) < "0007":
+        return []
+    return fetch_rows(
+        store,
+        "SELECT source, format, model, num_read, num_imported, num_there, num_unmatched, num_quarantined, "
+        "strftime(imported_at, '%Y-%m-%d %H:%M:%S') AS imported_at FROM imports ORDER BY rowid DESC",
+    )
+
+
 def find_run(store: Connection, beginning: str) -> dict[str, Any]:
     """Return the row of a run.
 

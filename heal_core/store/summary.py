@@ -29,6 +29,7 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         "run_id": run_id,
         "problems": _problems(store, run_id),
         "rollouts": _count(store, run_id, "rollouts"),
+        "imported_rollouts": _imported(store, run_id),
         "bands": _bands(store, run_id, "train"),
         "held_out_bands": _bands(store, run_id, "held_out"),
         "repairs": _repairs(store, run_id),
@@ -119,6 +120,12 @@ def _problems(store: Store, run_id: str) -> int:
 def _count(store: Store, run_id: str, phase: str) -> int:
     sql = "SELECT count(*) AS num FROM run_rows WHERE run_id = ? AND phase = ?"
     return int(store.rows(sql, [run_id, phase])[0]["num"])
+
+
+def _imported(store: Store, run_id: str) -> int:
+    """Return how many rollouts of a run were not sampled."""
+    sql = "SELECT sum(num_rollouts)::BIGINT AS num FROM rollout_origins WHERE run_id = ? AND origin = 'imported'"
+    return int(store.rows(sql, [run_id])[0]["num"] or 0)
 
 
 def _bands(store: Store, run_id: str, split: str) -> dict[str, int]:

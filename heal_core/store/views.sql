@@ -44,7 +44,7 @@ COMMENT ON COLUMN run_trajectories.parent_id IS 'For hints and repairs: the wron
 COMMENT ON COLUMN run_trajectories.hint_id IS 'For repairs: the hint that was in the prompt.';
 COMMENT ON COLUMN run_trajectories.recipe_id IS 'How it was sampled.';
 COMMENT ON COLUMN run_trajectories.sample_index IS 'Which of the samples of the same parents, from 0.';
-COMMENT ON COLUMN run_trajectories.limit_tokens IS 'The limit on sampled tokens when it was sampled.';
+COMMENT ON COLUMN run_trajectories.limit_tokens IS 'The limit on sampled tokens when it was sampled; 0 for imported rollouts, of which nobody knows it.';
 COMMENT ON COLUMN run_trajectories.prefix IS 'For repairs: the kept steps of the wrong rollout; else empty.';
 COMMENT ON COLUMN run_trajectories.text IS 'The sampled text; the whole response is prefix || text.';
 COMMENT ON COLUMN run_trajectories.finish_reason IS 'stop or length, when it was sampled; what counts in the run is cut.';
@@ -96,6 +96,33 @@ COMMENT ON COLUMN bands.num_correct IS 'Those verified correct, c.';
 COMMENT ON COLUMN bands.num_truncated IS 'Those that count as truncated.';
 COMMENT ON COLUMN bands.pass_rate IS 'num_correct / num_graded, in [0, 1]; null when none was graded.';
 COMMENT ON COLUMN bands.band IS 'easy, hard, extremely_hard or ungraded, as the run decided.';
+
+CREATE OR REPLACE VIEW rollout_origins AS
+SELECT r.run_id, p.split, CASE WHEN c.kind = 'imported' THEN 'imported' ELSE 'sampled' END AS origin,
+       c.model_name_or_path AS model, f.source, count(*) AS num_rollouts,
+       count(DISTINCT t.problem_id) AS num_problems,
+       count(*) FILTER (v.label = 'correct' AND NOT r.cut) AS num_correct,
+       count(*) FILTER (r.cut) AS num_truncated, sum(t.num_tokens)::BIGINT AS num_tokens
+FROM run_rows r
+JOIN trajectories t ON t.trajectory_id = r.row_id
+JOIN recipes c USING (recipe_id)
+JOIN run_problems p ON p.run_id = r.run_id AND p.problem_id = t.problem_id
+LEFT JOIN verdicts v USING (verdict_id)
+LEFT JOIN (
+    SELECT trajectory_id, first(source ORDER BY rowid) AS source FROM import_rows GROUP BY trajectory_id
+) f ON f.trajectory_id = r.row_id
+WHERE r.phase = 'rollouts' GROUP BY ALL;
+COMMENT ON VIEW rollout_origins IS 'Where the rollouts of a run are from: sampled by it or an earlier run, or imported, and from which file.';
+COMMENT ON COLUMN rollout_origins.run_id IS 'The run.';
+COMMENT ON COLUMN rollout_origins.split IS 'train or held_out; rollouts of held-out problems are always sampled.';
+COMMENT ON COLUMN rollout_origins.origin IS 'sampled or imported.';
+COMMENT ON COLUMN rollout_origins.model IS 'The model that wrote them; of imported ones as it was said, or unknown.';
+COMMENT ON COLUMN rollout_origins.source IS 'The file that was the first to bring them; null for sampled ones.';
+COMMENT ON COLUMN rollout_origins.num_rollouts IS 'How many the run uses.';
+COMMENT ON COLUMN rollout_origins.num_problems IS 'Of how many problems.';
+COMMENT ON COLUMN rollout_origins.num_correct IS 'Those that are correct and were not cut.';
+COMMENT ON COLUMN rollout_origins.num_truncated IS 'Those that count as truncated.';
+COMMENT ON COLUMN rollout_origins.num_tokens IS 'Their tokens.';
 
 -- ---- repairs: what was tried, what became of it
 
@@ -255,8 +282,13 @@ WITH outcomes AS (
     UNION ALL
     SELECT run_id, 1, 'rows', split, NULL FROM run_problems
     UNION ALL
-    SELECT r.run_id, 2, 'rollouts', CASE WHEN r.cut THEN 'truncated' ELSE v.label END, NULL
-    FROM run_rows r LEFT JOIN verdicts v USING (verdict_id) WHERE r.phase = 'rollouts'
+    SELECT r.run_id, 2, 'rollouts', CASE WHEN r.cut THEN 'truncated' ELSE v.label END, m.reason
+    FROM run_rows r LEFT JOIN verdicts v USING (verdict_id)
+    LEFT JOIN (
+        SELECT trajectory_id, 'imported' AS reason FROM trajectories
+        WHERE recipe_id IN (SELECT recipe_id FROM recipes WHERE kind = 'imported')
+    ) m ON m.trajectory_id = r.row_id
+    WHERE r.phase = 'rollouts'
     UNION ALL
     SELECT p.run_id, 3, 'problems', coalesce(d.decision, 'quarantined'), p.split
     FROM run_problems p
@@ -283,7 +315,7 @@ COMMENT ON COLUMN funnel.run_id IS 'The run.';
 COMMENT ON COLUMN funnel.position IS 'Order of the phases, from 1.';
 COMMENT ON COLUMN funnel.phase IS 'What is counted: rows of the sources of problems, rollouts, problems, paths (wrong rollouts chosen for repair), repairs, guided samples.';
 COMMENT ON COLUMN funnel.outcome IS 'What became of them. A problem that failed before it had a band is quarantined.';
-COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine, without what was seen; for problems the split, for rows left out the source; else null.';
+COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine, without what was seen; for problems the split, for rows left out the source, imported for rollouts that were not sampled; else null.';
 COMMENT ON COLUMN funnel.num IS 'How many.';
 COMMENT ON COLUMN funnel.num_in_phase IS 'How many there are in the phase.';
 
@@ -479,7 +511,7 @@ COMMENT ON COLUMN example_lineage.prefix IS 'For repairs: the kept steps of the 
 COMMENT ON COLUMN example_lineage.text IS 'The sampled text; what is trained on is prefix || text.';
 COMMENT ON COLUMN example_lineage.num_prefix_tokens IS 'Tokens of the prefix.';
 COMMENT ON COLUMN example_lineage.num_tokens IS 'Sampled tokens.';
-COMMENT ON COLUMN example_lineage.model_name_or_path IS 'The model that sampled it, as the first run that used its recipe named it.';
+COMMENT ON COLUMN example_lineage.model_name_or_path IS 'The model that sampled it, as the first run that used its recipe named it; of an imported rollout the one that is said to have written it.';
 COMMENT ON COLUMN example_lineage.parent_id IS 'For repairs: the wrong rollout; else null.';
 COMMENT ON COLUMN example_lineage.wrong_text IS 'For repairs: the text of the wrong rollout; else null.';
 COMMENT ON COLUMN example_lineage.breakpoint_step IS 'For repairs: the step at which it broke, from 0; else null.';

@@ -48,10 +48,12 @@ MAYBE_WITHOUT_ROWS = {
     "Which training problems are still never solved?",
     "Which held-out problems does only HEAL's student solve?",
     "Which reference answers look wrong?",
+    "Which rollouts were imported, and from where?",  # tests/flows/test_cli_import.py has some
 }
 """Questions to which a small run may have no answer."""
 MAYBE_NULL = {
     "Which runs are there, and how far did they get?": {"git_revision"},  # outside a working tree
+    "Which rollouts were imported, and from where?": {"source"},  # of sampled ones
     "What was decided about one text, and in which runs?": {"reason"},  # the text is one that was kept
     "Which repairs did PURE drop, and why?": {"reason"},  # few candidates may all be kept
 }

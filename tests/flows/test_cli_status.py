@@ -102,7 +102,8 @@ def progress(run_id: str = "goes0on00000", process_id: int | None = None, age_se
 
 def test_a_workspace_in_which_nothing_ran_says_so(workspace: Workspace, told: Told, printed: Printed) -> None:
     assert printed() == f"{workspace.root}: no run yet. `heal run CONFIG.yaml` starts one.\n"
-    assert told() == {"running": None, "runs": [], "scheduled": [], "failed": [], "server": None}
+    nothing: dict[str, Any] = {"runs": [], "imports": [], "scheduled": [], "failed": []}
+    assert told() == {"running": None, "server": None, **nothing}
 
 
 def test_a_folder_that_is_no_workspace_is_a_mistake(tmp_path: Path) -> None:
@@ -128,7 +129,10 @@ def test_a_first_run_is_shown_before_it_has_published_anything(
 
 def test_a_process_that_has_not_said_what_it_does_is_shown(workspace: Workspace, told: Told, printed: Printed) -> None:
     with workspace.lock():
-        assert printed().splitlines()[1] == "  it has begun no phase yet, or it is `heal verify` or `heal store`"
+        assert (
+            printed().splitlines()[1]
+            == "  it has begun no phase yet, or it is `heal import`, `heal verify` or `heal store`"
+        )
         assert (told()["running"]["process_id"], told()["running"]["run_id"]) == (os.getpid(), None)
 
 

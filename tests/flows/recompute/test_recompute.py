@@ -169,6 +169,7 @@ def another_math_verify(lab: Any, patch: pytest.MonkeyPatch, folder: Path, for_t
 
 
 NEW_PROBLEMS = {"problems.path": "LAB/new_train.jsonl", "problems.evaluation_path": "LAB/new_held_out.jsonl"}
+BOX_IT = replace(prompts.BOXED, instruction="Box it.")
 IN_SHORT = replace(prompts.BOXED, cue="\n\nIn short: \\boxed{")
 PLACES = {
     "teacher.model_name_or_path": "LAB/moved/teacher",
@@ -278,7 +279,10 @@ CASES = {
     "top_p": Case("`rollouts.sampling.temperature`, `top_p`", {"rollouts.sampling.top_p": 0.9}, exactly=EVERYTHING),
     "seed": Case("`seed`", {"seed": 1}, exactly=EVERYTHING),
     "instruction": Case(
-        "the instruction in the prompts", {}, patched((prompts, "INSTRUCTION", "Box it.")), exactly=EVERYTHING
+        "the instruction in the prompts",
+        {},
+        patched(*((module, "BOXED", BOX_IT) for module in (prompts, reference))),
+        exactly=EVERYTHING,
     ),
     "versions": Case(
         "a version of torch or transformers",
@@ -322,16 +326,18 @@ CASES = {
         {},
         reworded(
             prompts.hint_prompt,
-            lambda question, prefix, failed_step, answer: f"{question}\n{prefix}\nWrong: {failed_step}\nIt is {answer}",
+            lambda question, prefix, failed, answer, wording: f"{question}\n{prefix}\nWrong: {failed}\nIt is {answer}",
         ),
     ),
     "prompt of repairs": Case(
-        "the prompt of repairs", {}, reworded(prompts.hinted_prompt, lambda question, hint: f"{question}\n\n({hint})")
+        "the prompt of repairs",
+        {},
+        reworded(prompts.hinted_prompt, lambda question, hint, wording: f"{question}\n\n({hint})"),
     ),
     "prompt of guided samples": Case(
         "the prompt of guided samples",
         {},
-        reworded(prompts.guided_prompt, lambda question, answer: f"{question}\n\n({answer})"),
+        reworded(prompts.guided_prompt, lambda question, answer, wording: f"{question}\n\n({answer})"),
     ),
     "temperature of hints": Case(HINT_SAMPLING, {"hints.sampling.temperature": 0.9}),
     "top_p of hints": Case(HINT_SAMPLING, {"hints.sampling.top_p": 0.9}),

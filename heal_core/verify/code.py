@@ -255,7 +255,8 @@ class _Run:
             f"{name}.py": Path(__file__).with_name(f"{name}.py").read_bytes() for name in (script, "code_values")
         }
         sandbox = Sandbox(self._limits())
-        command = [sandbox.python, "-S", "-E", "-s", f"{script}.py", *arguments]
+        # no -E: the hashes of texts, and so the order of sets, are fixed by the environment
+        command = [sandbox.python, "-S", "-s", f"{script}.py", *arguments]
         with sandbox.start(command, files={**sources, **files}, pass_fds=fds) as running, _Program(running) as program:
             yield program
 

@@ -7,6 +7,8 @@ Arguments: the socket's descriptor, and "programs" or "calls".
 
 from __future__ import annotations
 
+import _sitebuiltins
+import builtins
 import json
 import os
 import runpy
@@ -25,6 +27,7 @@ _MAX_ERROR_BYTES = 4096
 def main() -> None:
     """Answer requests, a line of JSON each, until the other side is closed."""
     fd = int(sys.argv[1])
+    prepare()
     reply(fd, {"ready": True})
     with os.fdopen(fd, "rb", closefd=False) as requests:
         if sys.argv[2] == "calls":
@@ -40,6 +43,13 @@ def main() -> None:
     os.close(fd)
     sys.argv = [SOLUTION]
     runpy.run_path(SOLUTION, run_name="__main__")
+
+
+def prepare() -> None:
+    """Have in place what programs expect: what `site` adds elsewhere, and integers of any length as text."""
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    sys.set_int_max_str_digits(0)
 
 
 def reply(fd: int, answer: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -52,6 +53,8 @@ def judge(tests: CodeTests, code: str | None, code_seconds: float = 30, **limits
             "import threading as t\ndef main(): print(sum(map(int, input().split())))\nt.Thread(target=main).start()",
         ),
         (SUM, f"{SUM_CODE}\nraise SystemExit"),
+        (SUM, f"{SUM_CODE}\nexit()"),
+        (SUM, f"{SUM_CODE}\nquit(0)"),
         (DOUBLE, DOUBLE_CODE),
         (DOUBLE, "class Solution:\n    def double(self, value):\n        print('noise')\n        return value * 2"),
         (DOUBLE, "def double(value):\n    return value * 2 if isinstance(value, int) else tuple(value * 2)"),
@@ -187,6 +190,21 @@ def test_tests_that_cannot_be_read_and_a_sandbox_that_breaks_are_unverifiable(mo
     assert (str(label), reason) == ("unverifiable", "bad_tests")
     monkeypatch.setattr(probe, "find_programs", lambda: [])
     assert judge(SUM, SUM_CODE) == ("unverifiable", "sandbox_failed")
+
+
+def test_the_order_of_a_set_is_the_same_each_time() -> None:
+    code = "print(*set('zero one two three four five six seven eight nine'.split()))"
+    order = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": "0"}, capture_output=True, check=True)
+    tests = CodeTests(stdin=(StdinTest(input="", output=order.stdout.decode()),))
+    assert judge(tests, code) == ("correct", None)
+
+
+def test_integers_of_any_length_are_printed_and_returned() -> None:
+    """Python itself refuses more than 4,300 digits unless told otherwise."""
+    tests = CodeTests(stdin=(StdinTest(input="5000", output="1" + "0" * 5000),))
+    assert judge(tests, "print(10 ** int(input()))") == ("correct", None)
+    tests = CodeTests(programs=("assert power(5000) == 10**5000",), entry_point="power")
+    assert judge(tests, "def power(n): return 10**n") == ("correct", None)
 
 
 def test_no_code_is_wrong() -> None:

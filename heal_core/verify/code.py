@@ -234,7 +234,8 @@ class _Run:
     def _solution(self, theirs: socket.socket) -> Iterator[_Program]:
         """Yield the process that runs the solution at the other end of a socket."""
         kind = "programs" if self.tests.stdin else "calls"
-        files = {"solution.py": f"{self.tests.preamble}\n{self.code}\n".encode(errors="replace")}
+        texts = {"preamble.py": self.tests.preamble, "solution.py": self.code}
+        files = {name: text.encode(errors="replace") for name, text in texts.items()}
         with theirs, self._start("code_solution", [str(theirs.fileno()), kind], files, [theirs.fileno()]) as program:
             theirs.close()
             yield program

@@ -20,7 +20,7 @@ from typing import Any
 
 from code_values import decode, encode  # type: ignore[import-not-found]
 
-SOLUTION = "solution.py"
+PREAMBLE, SOLUTION = "preamble.py", "solution.py"
 _MAX_ERROR_BYTES = 4096
 
 
@@ -42,7 +42,16 @@ def main() -> None:
     # in the child that is to be the solution, which ends as any program does: with its threads, and its output written
     os.close(fd)
     sys.argv = [SOLUTION]
-    runpy.run_path(SOLUTION, run_name="__main__")
+    run_solution("__main__")
+
+
+def run_solution(name: str) -> dict[str, Any]:
+    """Run the solution with what the problem gives it already defined, and return its names.
+
+    The two are not one text, since a solution may begin with an import from __future__.
+    """
+    given = runpy.run_path(PREAMBLE)
+    return runpy.run_path(SOLUTION, {key: value for key, value in given.items() if not key.startswith("__")}, name)
 
 
 def prepare() -> None:
@@ -133,7 +142,7 @@ def serve_calls(fd: int, requests: Any) -> None:
         request = json.loads(line)
         try:
             if "load" in request:
-                names.update(runpy.run_path(SOLUTION, run_name="solution"))
+                names.update(run_solution("solution"))
                 answer: Any = None
             elif "name" in request and "args" not in request:
                 answer = names[request["name"]]

@@ -166,6 +166,8 @@ def test_a_preamble_serves_solution_and_tests() -> None:
         preamble="import math\n\ndef encode(text):\n    return text[::-1]\n",
     )
     assert judge(tests, "def decode(text): return text[::-math.ceil(0.5)]") == ("correct", None)
+    future = "from __future__ import annotations\n"  # which must be the first of a file
+    assert judge(tests, f"{future}def decode(text): return text[::-math.ceil(0.5)]") == ("correct", None)
     # the tests have their own copy of what the problem gives
     assert judge(tests, "def encode(text): return 'abc'\ndef decode(text): return 'abcd'") == (
         "wrong",

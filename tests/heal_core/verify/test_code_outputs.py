@@ -31,6 +31,11 @@ from heal_core.verify.code_outputs import outputs_equal, values_equal
         ("1.0", "1", False),
         ("nan", "1.5", False),
         ("1.5.2", "1.5.3", False),
+        ("1e-05", "0.00001", True),
+        ("0.50000001", "5e-1", True),
+        ("0e13", "0e12", False),  # texts that Python could read as zero
+        ("9e999", "8e999", False),
+        ("1_0.5", "10.5", False),
     ],
 )
 def test_outputs(output: str, expected: str, equal: bool) -> None:
@@ -45,6 +50,9 @@ def test_outputs(output: str, expected: str, equal: bool) -> None:
         (1.0, 1, True),
         (1 + 1e-9, 1, True),
         (10**400, 1.5, False),
+        (1234567.0, 1234566, False),  # within a millionth of it, but another integer
+        ((3 * 123456789012345678) / 3, 123456789012345678, False),  # 123456789012345680
+        (float("inf"), 1, False),
         (10**20 + 1, 10**20, False),  # integers are exact
         (True, 1, False),
         (1, True, False),

@@ -25,7 +25,14 @@ from heal_core.sources.row import Number, Refusal, SourceRow, number_of
 BATCH_ROWS = 1024
 _LOOKS_AT_OTHER_ROWS = {"Agg", "Over", "Window", "Rolling", "Len"}
 _ROW, _PASSED = "\0row", "\0passed"  # no source has columns of these names
-_TYPES: dict[type, Any] = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String, datetime.date: pl.Date}
+_TYPES: dict[type, Any] = {
+    bool: pl.Boolean,
+    int: pl.Int64,
+    float: pl.Float64,
+    str: pl.String,
+    datetime.date: pl.Date,
+    datetime.datetime: pl.Datetime,
+}
 
 
 @dataclass
@@ -104,8 +111,9 @@ class Filter:
 
     def _evaluate(self, types: tuple[type, ...], rows: Sequence[Mapping[str, Any]], unknown: Any) -> pl.Series:
         """Return the condition's values; `unknown` is the type of columns that are null."""
+        dtypes = {**_TYPES, type(None): unknown}  # any other one is as polars takes it
         columns = {
-            name: pl.Series([row[name] for row in rows], dtype=_TYPES.get(kind, unknown))
+            name: pl.Series([row[name] for row in rows], dtype=dtypes.get(kind))
             for name, kind in zip(self.columns, types, strict=True)
         }
         # numbered, so that a condition without columns has a row to be true of
@@ -147,7 +155,9 @@ def _names(tree: Any) -> set[str]:
 
 
 def _comparable(value: Any) -> Any:
-    """Return the value as a condition sees it: a number, text, a truth value, a date or null."""
+    """Return the value as a condition sees it: a number, text, a truth value, a date, a time in UTC or null."""
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return value.astimezone(datetime.UTC).replace(tzinfo=None)
     if value is None or isinstance(value, (bool, datetime.date)):
         return value
     if isinstance(value, Number):

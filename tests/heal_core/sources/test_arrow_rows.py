@@ -69,3 +69,12 @@ def test_a_column_that_is_there_twice_is_an_error(tmp_path: Path, read: Read) ->
     pq.write_table(pa.table([pa.array(["1"]), pa.array(["2"])], names=["a", "a"]), tmp_path / "p.parquet")
     with pytest.raises(InputError, match="has the column 'a' twice"):
         read(path=str(tmp_path / "p.parquet"))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Zurich"])
+def test_a_filter_compares_times(tmp_path: Path, contents: Contents, zone: str | None) -> None:
+    times = pa.array([datetime.datetime(2025, 6, 1), None, datetime.datetime(2026, 6, 1)], pa.timestamp("us", zone))
+    pq.write_table(pa.table({"day": times, "n": [0, 1, 2]}), tmp_path / "p.parquet")
+    for condition, passed in (("day >= DATE '2026-01-01'", ["2"]), ("EXTRACT(YEAR FROM day) = 2025", ["0"])):
+        assert [row["n"] for row in contents(path=str(tmp_path / "p.parquet"), filter=condition)] == passed
+    assert len(contents(path=str(tmp_path / "p.parquet"), filter="day IS NOT NULL")) == 2

@@ -21,14 +21,14 @@ from heal_core.verify.pool import GradeItem
 def find_ungradable(problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
     """Return why problems cannot be graded, by problem id; those not in it can.
 
-    A reference that takes longer than the time limit is let pass: a busy machine is to change no
-    run's problems.
+    A reference that takes longer than a time limit, also as a program, is let pass: a busy machine
+    is to change no run's problems.
     """
     items = list(_items(problems))
     return {
         problem_id: _reason(verdict)
         for problem_id, verdict in grader.grade_all(items)
-        if verdict.label is not VerdictLabel.CORRECT and verdict.reason not in GAVE_UP
+        if verdict.label is not VerdictLabel.CORRECT and not _may_pass(verdict)
     }
 
 
@@ -43,6 +43,11 @@ def _items(problems: Sequence[Problem]) -> Iterator[GradeItem]:
         reference = make_reference(problem.answer, problem.problem_type, problem.spec)
         if reference.statement is not None:
             yield GradeItem(problem.problem_id, reference.statement, reference)
+
+
+def _may_pass(verdict: Verdict) -> bool:
+    """Return whether another try may call it correct."""
+    return str(verdict.reason).partition(":")[0] in {*GAVE_UP, "time_limit"}
 
 
 def _reason(verdict: Verdict) -> str:

@@ -120,10 +120,13 @@ def load_problems(config: ProblemsConfig, find_ungradable: FindUngradable = lamb
             faults.append(fault)
     if faults:
         raise InputError("\n".join(map(str, faults))) from faults[0]
+    # first, since a problem that nobody can solve must take no other's place and hold none out
+    ungradable = find_ungradable([row.problem for source in taken for row in source.rows])
+    for of_source in taken:
+        _refuse_ungradable(of_source, ungradable)
     wanted = [source.config.split for source in taken for _ in source.rows]
     cleaned = clean([row for source in taken for row in source.rows], wanted, sets, config)
-    ungradable = find_ungradable([outcome for outcome in cleaned.outcomes if isinstance(outcome, Problem)])
-    problems = list(_sort_out(taken, cleaned, ungradable))
+    problems = list(_sort_out(taken, cleaned))
     return LoadedProblems(
         tuple(problems),
         tuple(row for source in taken for row in source.quarantined),
@@ -133,15 +136,24 @@ def load_problems(config: ProblemsConfig, find_ungradable: FindUngradable = lamb
     )
 
 
-def _sort_out(taken: Sequence[_Taken], cleaned: Cleaned, ungradable: Mapping[str, str]) -> Iterator[Problem]:
+def _refuse_ungradable(source: _Taken, ungradable: Mapping[str, str]) -> None:
+    """Move rows that cannot be graded to the quarantine of their source."""
+    rows, source.rows = source.rows, []
+    for row in rows:
+        reason = ungradable.get(row.problem.problem_id)
+        if reason is None:
+            source.rows.append(row)
+        else:
+            source.quarantined.append(QuarantinedRow(row.place, row.line, f"unverifiable: {reason}", row.raw))
+
+
+def _sort_out(taken: Sequence[_Taken], cleaned: Cleaned) -> Iterator[Problem]:
     """Yield the problems; the rows that were refused go to the quarantine of their source."""
     outcomes = iter(cleaned.outcomes)
     for source in taken:
         rows, source.rows = source.rows, []
         for row in rows:
             outcome = next(outcomes)
-            if isinstance(outcome, Problem) and outcome.problem_id in ungradable:
-                outcome = Refusal(f"unverifiable: {ungradable[outcome.problem_id]}")
             if isinstance(outcome, Problem):
                 source.rows.append(row)
                 yield outcome

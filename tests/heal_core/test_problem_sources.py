@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from heal_core.errors import InputError
 from heal_core.problems import LoadedProblems, load_problems
+from heal_core.records import Problem
 from heal_core.sources.config import ProblemsConfig
 
 SHEEP = "a farmer has seventeen sheep and sells all but nine of them at the market on a rainy Monday in May"
@@ -220,6 +221,27 @@ def test_an_evaluation_set_that_cannot_be_read_whole_is_an_error(write: Write, l
     with pytest.raises(InputError, match=r"problems\.decontaminate: .*e\.jsonl") as error:
         load({"path": train}, decontaminate=[{"path": exam}])
     assert said in str(error.value)
+
+
+def test_a_problem_that_cannot_be_graded_takes_no_other_out(write: Write) -> None:
+    """It could be the one that was kept of its cluster, or be held out, so that its likes were refused."""
+
+    def refuse(problems: Sequence[Problem]) -> dict[str, str]:
+        return {problem.problem_id: "unparsable_gold" for problem in problems if problem.answer == "bad"}
+
+    first, second = (f"{SHEEP}, {end}" for end in ("how many are left?", "how many remain?"))
+    for one, other in ((first, second), (second, first)):
+        path = write("t.jsonl", row(one, "9"), row(other, "bad"))
+        config = ProblemsConfig(sources=[{"path": path, "split": "train"}], one_per_cluster=True, duplicate_jaccard=0.5)
+        loaded = load_problems(config, refuse)
+        assert (sides(loaded), reasons(loaded)) == ({one: "train"}, ["unverifiable: unparsable_gold"])
+    sources = [
+        {"path": write("t.jsonl", row(first, "9")), "split": "train"},
+        {"path": write("h.jsonl", row(second, "bad")), "split": "held_out"},
+    ]
+    loaded = load_problems(ProblemsConfig(sources=sources, duplicate_jaccard=0.5), refuse)
+    assert (sides(loaded), reasons(loaded)) == ({first: "train"}, ["unverifiable: unparsable_gold"])
+    assert loaded.cleaned.sets[0].num_problems == 0
 
 
 def test_an_empty_file_of_a_glob_is_fine(write: Write, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def read_asked(fields: Mapping[str, Any]) -> Asked | Refusal:
     if problem_type == "reasoning_gym":
         return _scored(question, fields["answer"], fields.get("spec"))
     if (tolerance and problem_type != "numeric") or (unit and problem_type not in ("numeric", "math")):
-        return Refusal(f"misplaced_spec: a {problem_type} answer has no {'tolerance' if tolerance else 'unit'}")
+        return Refusal(f"misplaced_spec: {problem_type} answers have no {'tolerance' if tolerance else 'unit'}")
     spec = _tolerance(tolerance)
     if isinstance(spec, Refusal):
         return spec
@@ -160,9 +160,14 @@ def _choice(question: str, value: Any, answers: Sequence[str], options: Any) -> 
     label = _label(as_written(value), answers[0], labelled)
     if isinstance(label, Refusal):
         return label
-    if not all(option in question for option in labelled.values()):
+    if not all(_shows(question, name, option) for name, option in labelled.items()):
         question += "\n\n" + "\n".join(f"{name}. {option}" for name, option in labelled.items())
     return Asked(question, label, "choice", write_spec(ChoiceSpec(options=labelled)))
+
+
+def _shows(question: str, label: str, option: str) -> bool:
+    """Return whether a question has an option with its label; "2" alone may stand anywhere."""
+    return re.search(rf"(?<!\w){re.escape(label)}[)\].:]*\s*{re.escape(option)}(?!\w)", question) is not None
 
 
 def _options(value: Any) -> dict[str, str] | Refusal:

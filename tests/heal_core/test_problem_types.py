@@ -75,6 +75,10 @@ def test_options_that_the_problem_shows_are_not_shown_again() -> None:
     problem = "Which? (1) London (2) Paris"
     found = asked("2", problem=problem, options={"label": ["1", "2"], "text": ["London", "Paris"]})
     assert (found.question, found.answer) == (problem, "2")
+    found = asked("B", problem="Which of them divides 12 and 21?", options=["2", "1"])
+    assert found.question == "Which of them divides 12 and 21?\n\nA. 2\nB. 1"  # both stand in it, but are no options
+    found = asked("A", problem="Which? Paris or London?", options=["London", "Paris"])
+    assert found.question.endswith("A. London\nB. Paris")  # else nobody could know the letters
 
 
 @pytest.mark.parametrize(
@@ -93,8 +97,8 @@ def test_options_that_the_problem_shows_are_not_shown_again() -> None:
         ("5", {"tolerance": "much"}, "bad_tolerance: 'much'"),
         ("5", {"tolerance": "-1"}, "bad_tolerance: '-1'"),
         ("5", {"tolerance": "NaN"}, "bad_tolerance: 'NaN'"),
-        ("5", {"tolerance": "1", "problem_type": "exact"}, "misplaced_spec: a exact answer has no tolerance"),
-        ("5", {"unit": "m", "problem_type": "exact"}, "misplaced_spec: a exact answer has no unit"),
+        ("5", {"tolerance": "1", "problem_type": "exact"}, "misplaced_spec: exact answers have no tolerance"),
+        ("5", {"unit": "m", "problem_type": "exact"}, "misplaced_spec: exact answers have no unit"),
         ("5", {"problem_type": "essay"}, "unknown_problem_type: 'essay'"),
         ([], {}, "no_answer"),
         ([{}], {}, "bad_type: answer is dict"),

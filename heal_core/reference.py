@@ -113,11 +113,15 @@ class CodeReference(Reference):
         return tuple(fence.start() for fence in list(_FENCE.finditer(text))[::2])
 
     def find_leak(self, hint: str, question: str) -> int | None:
-        """Return where a hint has eight words or signs in a row that the reference has and the question has not."""
-        reveals = _grams(self.answer) - _grams(question)
+        """Return where a hint has eight words or signs in a row that the reference has and the question has not.
+
+        A solution of fewer is given away as a whole.
+        """
+        num_words = min(LEAK_WORDS, len(_CODE_WORD.findall(self.answer))) if self.is_solution else LEAK_WORDS
+        reveals = _grams(self.answer, num_words) - _grams(question, num_words)
         words = list(_CODE_WORD.finditer(hint))
-        for first in range(len(words) - LEAK_WORDS + 1):
-            if tuple(word[0] for word in words[first : first + LEAK_WORDS]) in reveals:
+        for first in range(len(words) - num_words + 1):
+            if tuple(word[0] for word in words[first : first + num_words]) in reveals:
                 return words[first].start()
         return None
 
@@ -144,10 +148,10 @@ def reference_of(row: Mapping[str, Any]) -> Reference:
     return make_reference(row["answer"], row["problem_type"], row["spec"] or "")
 
 
-def _grams(text: str) -> set[tuple[str, ...]]:
-    """Return all runs of `LEAK_WORDS` words and signs; a shorter text is one of them."""
+def _grams(text: str, num_words: int) -> set[tuple[str, ...]]:
+    """Return all runs of so many words and signs."""
     words = _CODE_WORD.findall(text)
-    return {tuple(words[n : n + LEAK_WORDS]) for n in range(max(1, len(words) - LEAK_WORDS + 1))}
+    return {tuple(words[n : n + num_words]) for n in range(len(words) - num_words + 1)}
 
 
 def _closing_brace(text: str, start: int) -> int | None:

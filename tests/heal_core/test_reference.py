@@ -103,3 +103,10 @@ def test_each_type_is_asked_in_its_own_words() -> None:
         assert reference.told in hint and reference.told in guided
         assert reference.wording.withhold in hint
         assert "{}" not in (hint + guided).replace("\\boxed{}", "")
+
+
+def test_a_hint_leaks_a_short_program_as_a_whole() -> None:
+    short = CodeReference("print(input())")  # six words and signs
+    assert short.find_leak("Write print( input() ) and no more than that.", "Repeat the input.") == 6
+    assert short.find_leak("Read a line with input() and print it.", "Repeat the input.") is None
+    assert short.find_leak("Write print(input()).", "What does print(input()) do?") is None

@@ -33,7 +33,7 @@ from heal_core.verify.code_outputs import outputs_equal, values_equal
 from heal_core.verify.code_tests import CodeTests
 from heal_core.verify.code_values import Handle, decode
 
-_FENCE = re.compile(r"^[ \t]*(?P<ticks>```+|~~~+)[ \t]*(?P<language>[^\s`]*)[^`\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<ticks>```+|~~~+)[ \t]*(?P<language>[^\s`]*)[^`\n]*$", re.MULTILINE)
 _PYTHON = frozenset({"python", "python3", "py", "py3"})
 _FAULTS = {
     Ended.WALL: "time_limit",
@@ -110,8 +110,13 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         if opened is None:
             opened = fence
         elif fence["ticks"][0] == opened["ticks"][0] and not fence["language"]:
-            yield opened["language"].lower(), text[opened.end() + 1 : fence.start()]
+            yield opened["language"].lower(), _outdent(text[opened.end() + 1 : fence.start()], opened["indent"])
             opened = None
+
+
+def _outdent(code: str, indent: str) -> str:
+    """Return the lines without the indentation of their fence, as within a list."""
+    return re.sub(f"^{indent}", "", code, flags=re.MULTILINE) if indent else code
 
 
 def _is_program(text: str) -> bool:

@@ -223,7 +223,8 @@ def test_no_code_is_wrong() -> None:
         ("```python\na\n```\nand\n```python\nb", "a\n", "code_block"),  # the last one is cut off
         ("<think>```python\na\n```</think>```Python3\nb\n```", "b\n", "code_block"),
         ("~~~python\na\n~~~", "a\n", "code_block"),
-        ("  ```python\n  a\n  ```", "  a\n", "code_block"),
+        ("1. So:\n  ```python\n  if a:\n      b\n\n  ```", "if a:\n    b\n\n", "code_block"),
+        ("  ```python\na\n  ```", "a\n", "code_block"),
         ("```\na\n```", "a\n", "bare_block"),
         ("import sys\nprint(1)", "import sys\nprint(1)", "whole_text"),
         ("<think>```python\na\n```", None, None),

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ class _Run:
     def _faults(self, channel: _Channel) -> Iterator[str | None]:
         for test in self.tests.stdin:
             seconds = self._seconds()
-            channel.send({"stdin": test.input, "seconds": seconds, "max_bytes": self._max_bytes // 8})
+            channel.send({"stdin": test.input, "seconds": seconds, "max_bytes": self._max_output_bytes})
             answer = channel.receive(seconds + _SLACK_SECONDS)
             yield _fault_of_output(answer, test.output)
         for call in self.tests.calls:
@@ -286,9 +287,15 @@ class _Run:
             raise _Late
         return min(left, self.config.wall_seconds)
 
+    @cached_property
+    def _max_output_bytes(self) -> int:
+        """How much a program may print: the limit, or what a test expects and half as much again."""
+        longest = max((len(test.output.encode()) for test in self.tests.stdin), default=0)
+        return max(self.config.max_output_kib * 1024, longest * 3 // 2)
+
     @property
     def _max_bytes(self) -> int:
-        return self.config.max_output_kib * 1024 * 8  # as JSON, and with what stderr said
+        return self._max_output_bytes * 8  # as JSON, and with what stderr said
 
 
 class _Program:

@@ -99,6 +99,12 @@ def test_a_program_that_does_not_end_is_wrong_in_its_own_way(tests: CodeTests, c
     assert judge(tests, code, wall_seconds=1) == ("wrong", "time_limit: 1")  # not "timeout", which is tried again
 
 
+def test_a_program_may_print_as_much_as_a_test_expects() -> None:
+    tests = CodeTests(stdin=(StdinTest(input="", output="x" * 10_000),))
+    assert judge(tests, "print('x' * 10_000)", max_output_kib=1) == ("correct", None)
+    assert judge(tests, "print('x' * 20_000)", max_output_kib=1) == ("wrong", "output_limit: 1")
+
+
 def test_all_tests_together_have_a_limit() -> None:
     tests = CodeTests(stdin=tuple(StdinTest(input="", output="1") for _ in range(100)))
     label, reason = judge(tests, "import time; time.sleep(0.5); print(1)", code_seconds=2)

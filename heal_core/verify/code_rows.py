@@ -30,16 +30,28 @@ TEST_COLUMNS = ("input_output", "private_test_cases", "public_test_cases", "test
 _MAX_UNPACKED_BYTES = 2**28
 _MAX_OUTPUTS_CHARS = 2000
 _USUAL_IMPORTS = """\
-import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, sys
-from bisect import bisect_left, bisect_right, insort
-from collections import Counter, OrderedDict, defaultdict, deque
-from functools import cache, lru_cache, reduce
-from heapq import heapify, heappop, heappush, heappushpop, heapreplace, nlargest, nsmallest
-from itertools import accumulate, chain, combinations, count, groupby, pairwise, permutations, product
-from math import ceil, floor, gcd, inf, sqrt
 from typing import *
+from string import *
+from re import *
+from datetime import *
+from collections import *
+from heapq import *
+from bisect import *
+from copy import *
+from math import *
+from random import *
+from statistics import *
+from itertools import *
+from functools import *
+from operator import *
+from io import *
+from json import *
+from builtins import *
+import bisect, collections, copy, datetime, functools, heapq, io, itertools, json, math, operator, random, re
+import statistics, string, sys
+sys.setrecursionlimit(50_000)
 """
-"""What the sites have in place where a solution is a function or a class."""
+"""What LeetCode and the harness of LiveCodeBench have in place where a solution is a function or a class."""
 
 
 @dataclass(frozen=True)

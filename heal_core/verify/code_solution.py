@@ -46,12 +46,13 @@ def main() -> None:
 
 
 def run_solution(name: str) -> dict[str, Any]:
-    """Run the solution with what the problem gives it already defined, and return its names.
+    """Run the solution with what the problem gives it already defined, and return the names that are its own.
 
     The two are not one text, since a solution may begin with an import from __future__.
     """
-    given = runpy.run_path(PREAMBLE)
-    return runpy.run_path(SOLUTION, {key: value for key, value in given.items() if not key.startswith("__")}, name)
+    given = {key: value for key, value in runpy.run_path(PREAMBLE).items() if not key.startswith("__")}
+    names = runpy.run_path(SOLUTION, given, name)
+    return {key: value for key, value in names.items() if key not in given or value is not given[key]}
 
 
 def prepare() -> None:

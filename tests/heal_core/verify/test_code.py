@@ -15,6 +15,7 @@ from heal_core.sandbox import probe
 from heal_core.sandbox.config import SandboxConfig
 from heal_core.specs import write_spec
 from heal_core.verify.code import find_code, grade_code
+from heal_core.verify.code_rows import CodeProblem, code_problem_from
 from heal_core.verify.code_tests import CallTest, CodeTests, StdinTest
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import grade
@@ -163,6 +164,22 @@ def test_a_test_may_expect_an_exception() -> None:
     tests = CodeTests(programs=(program,), entry_point="f")
     assert judge(tests, "def f(n):\n    if n < 0: raise ValueError") == ("correct", None)
     assert judge(tests, "def f(n): return n") == ("wrong", "failed_test: 1")
+
+
+def test_a_method_may_be_called_as_something_that_is_imported() -> None:
+    tests = CodeTests(
+        calls=(CallTest(args=([5, 6],), expected=2),), entry_point="count", preamble="from itertools import count"
+    )
+    code = "class Solution:\n    def count(self, values):\n        return len(values)"
+    assert judge(tests, code) == ("correct", None)
+
+
+def test_a_function_finds_what_the_sites_have_in_place() -> None:
+    row = {"question": "Q?", "input_output": {"inputs": [[3000]], "outputs": [3006], "fn_name": "f"}}
+    problem = code_problem_from(row)
+    assert isinstance(problem, CodeProblem)
+    code = "class Solution:\n    def f(self, n: int) -> int:\n        return self.f(n - 1) + 1 if n else comb(4, 2)"
+    assert judge(problem.tests, code) == ("correct", None)  # recursion is deeper than Python's 1,000 there, too
 
 
 def test_a_preamble_serves_solution_and_tests() -> None:

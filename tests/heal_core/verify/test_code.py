@@ -13,7 +13,7 @@ from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import make_reference
 from heal_core.sandbox import probe
 from heal_core.sandbox.config import SandboxConfig
-from heal_core.specs import write_spec
+from heal_core.specs import read_spec, write_spec
 from heal_core.verify.code import find_code, grade_code
 from heal_core.verify.code_rows import CodeProblem, code_problem_from
 from heal_core.verify.code_tests import CallTest, CodeTests, StdinTest
@@ -230,6 +230,12 @@ def test_integers_of_any_length_are_printed_and_returned() -> None:
     assert judge(tests, "print(10 ** int(input()))") == ("correct", None)
     tests = CodeTests(programs=("assert power(5000) == 10**5000",), entry_point="power")
     assert judge(tests, "def power(n): return 10**n") == ("correct", None)
+
+
+def test_tests_are_not_kept_in_memory() -> None:
+    held = read_spec.cache_info().currsize
+    assert judge(SUM, SUM_CODE) == ("correct", None)
+    assert read_spec.cache_info().currsize == held
 
 
 def test_no_code_is_wrong() -> None:

@@ -78,8 +78,11 @@ def read_code(row: Mapping[str, Any], question: Any) -> Asked | Refusal:
     found = code_problem_from(row, text or None)
     if isinstance(found, Refusal):
         return found
+    try:
+        spec = write_spec(found.tests)
+    except ValueError as error:  # such as lists nested too deep
+        return Refusal(f"bad_tests: they cannot be stored ({error})")
     # a program is kept as it stands: normalised it could be another one
-    spec = write_spec(found.tests)
     asked, *others = (
         clean_text(*part) for part in ((found.question, "problem"), (found.answer, "answer"), (spec, "tests"))
     )

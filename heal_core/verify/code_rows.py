@@ -179,14 +179,14 @@ def _human_eval(row: Mapping[str, Any], question: str) -> CodeProblem:
 def _mbpp(row: Mapping[str, Any], question: str) -> CodeProblem:
     """MBPP: a list of assertions, the first of which the question shows."""
     tests = _json(row["test_list"], "test_list")
-    if not isinstance(tests, list) or not all(isinstance(test, str) for test in tests):
+    if not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
         raise _BadRowError("bad_tests: test_list is no list of texts")
     solution = _first_text(row, ("code",)) or None
     setup = row.get("test_imports") or row.get("test_setup_code") or ""
     form = {
         "programs": tests,
         "entry_point": _tested_function(tests[0], solution),
-        "preamble": "\n".join(setup) if isinstance(setup, list) else str(setup),
+        "preamble": _lines(setup),
     }
     question = f"{question}\n\nThe function is called `{form['entry_point']}`."
     if len(tests) > 1:
@@ -246,7 +246,9 @@ def _first_solution(value: Any) -> str | None:
         return None
     if isinstance(solutions, str):
         solutions = [solutions]
-    found = [text for text in solutions or [] if isinstance(text, str) and text.strip()]
+    if not isinstance(solutions, list):
+        return None
+    found = [text for text in solutions if isinstance(text, str) and text.strip()]
     return found[0].strip() if found else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heal_core.problem_types import Asked, read_asked
+from heal_core.problem_types import Asked, read_asked, read_code
 from heal_core.sources.row import Number, Refusal
 
 OPTIONS = ["London", "Paris", "Rome"]
@@ -107,3 +107,11 @@ def test_options_that_the_problem_shows_are_not_shown_again() -> None:
 )
 def test_what_cannot_be_meant_is_refused(answer: Any, fields: dict[str, Any], reason: str) -> None:
     assert refused(answer, **fields).startswith(reason)
+
+
+def test_tests_that_are_nested_too_deep_are_refused() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    found = read_code({"input_output": {"inputs": [[deep]], "outputs": [1], "fn_name": "f"}}, "Q?")
+    assert isinstance(found, Refusal) and found.reason.startswith("bad_tests: they cannot be stored")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from heal_core.sandbox.config import SandboxConfig
-from heal_core.sources.row import Refusal
+from heal_core.sources.row import Number, Refusal
 from heal_core.specs import read_spec, write_spec
 from heal_core.verify.code import grade_code
 from heal_core.verify.code_rows import CodeProblem, code_problem_from, has_tests
@@ -198,6 +198,7 @@ def test_a_pickle_that_runs_something_runs_nothing(tmp_path: Path) -> None:
         ({**LIVE_CODE_BENCH, "public_test_cases": "[5]"}, "bad_tests: public_test_cases is no list"),
         ({**LIVE_CODE_BENCH_FUNCTION, "metadata": "{}"}, "bad_tests:  Value error, entry_point"),
         ({**LIVE_CODE_BENCH, "public_test_cases": cases(("", "")), "private_test_cases": ""}, "no_answer: there is no"),
+        ({**MBPP, "test_list": "[]"}, "bad_tests: test_list is no list of texts"),
         ({**MBPP, "test_list": ["assert True"]}, "bad_tests: no function is called"),
         ({**MBPP, "test_list": ["assert ("]}, "bad_tests: test_list is not Python"),
         ({**MBPP, "code": None}, "no_answer: tests that are programs"),
@@ -211,3 +212,8 @@ def test_a_bad_row_says_what_is_wrong(row: dict[str, Any], reason: str) -> None:
 def test_rows_with_tests_are_told_from_others() -> None:
     assert all(map(has_tests, ROWS.values()))
     assert not has_tests({"question": "1 + 1", "answer": "2", "test": "final", "input_output": ""})
+
+
+def test_columns_of_another_type_are_passed_over() -> None:
+    assert read({**APPS, "solutions": Number("5")}).tests.reference == "outputs"
+    assert read({**MBPP, "test_imports": [Number("5")]}).tests.preamble == "5"

@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from heal_core.errors import InputError
 from heal_core.gym.entry import unpack
 from heal_core.gym.library import make_generator
 from heal_core.gym.rules import permits
@@ -59,24 +60,26 @@ _SIGN = re.compile(r"\\(?:[A-Za-z]+|.)", re.DOTALL)
 def grade_gym(extracted: str | None, spec: GymSpec) -> Outcome:
     """Return the outcome for what stands in the box, by the scorer of its entry's generator. May hang.
 
-    Raises:
-        InputError: If reasoning-gym is missing, or no longer has the generator or its settings.
+    It is unverifiable, "bad_spec", where reasoning-gym has not or no longer the generator or its settings.
     """
     if extracted is None:
         return VerdictLabel.WRONG, "no_answer"
     if len(extracted) > MAX_SCORED_CHARS:
         return VerdictLabel.WRONG, "answer_too_long"
-    scorer = _scorer(spec.generator, json.dumps(spec.config), json.dumps(spec.curriculum))
+    try:
+        scorer = _scorer(spec.generator, json.dumps(spec.config), json.dumps(spec.curriculum))
+    except InputError:
+        return VerdictLabel.UNVERIFIABLE, "bad_spec"
     outcome = _DIFFERENT
     for answer in _readings(extracted):
-        entry = unpack(spec.entry)  # anew: a scorer may change it
-        if not permits(spec.generator, answer, entry):
-            continue
         try:
+            entry = unpack(spec.entry)  # anew: a scorer may change it
+            if not permits(spec.generator, answer, entry):
+                continue
             mark = scorer.score_answer(answer, entry)
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001  scorers that cannot read an answer raise anything
+        except Exception:  # noqa: BLE001  scorers that cannot read an answer or an entry raise anything
             outcome = VerdictLabel.WRONG, "unparsable_answer"
             continue
         if mark >= FULL_MARK:

@@ -93,6 +93,15 @@ def test_what_a_scorer_cannot_read_is_wrong() -> None:
     assert grade("I do not know.", asked).reason == "no_answer"
 
 
+def test_a_generator_that_is_not_there_and_an_entry_that_is_none_end_no_worker() -> None:
+    gone = Reference("1", "reasoning_gym", write_spec(GymSpec(generator="chain_sums", entry={"answer": "1"})))
+    found = grade("\\boxed{1}", gone)
+    assert (found.label, found.reason) == (VerdictLabel.UNVERIFIABLE, "bad_spec")
+    bare = Reference("24", "reasoning_gym", write_spec(GymSpec(generator="puzzle24", entry={"question": "Q?"})))
+    found = grade("\\boxed{24}", bare)
+    assert (found.label, found.reason) == (VerdictLabel.WRONG, "unparsable_answer")
+
+
 def test_an_answer_is_not_run(tmp_path: Path) -> None:
     place = tmp_path / "run"
     for generator in ("spiral_matrix", "countdown", "simple_integration"):

@@ -45,16 +45,21 @@ class Reference:
         """What the prompts say."""
         return CHOICE if self.problem_type == "choice" else BOXED
 
-    @cached_property
+    @property
     def forms(self) -> tuple[str, ...]:
         """Up to three ways to write it, the stored one first; of a choice its letter and the option's text."""
+        return self.all_forms[:MAX_FORMS]
+
+    @cached_property
+    def all_forms(self) -> tuple[str, ...]:
+        """All ways by which a text would state it: every other accepted answer too."""
         if self.problem_type == "choice":
             option = read_spec(ChoiceSpec, self.spec).options[self.answer]
             return tuple(dict.fromkeys([self.answer, f"({self.answer})", option]))
         if self.problem_type in ("math", "numeric", "exact") and self.spec:
             others = read_spec(AnswerSpec, self.spec).accepted
             forms = [self.answer.strip(), *map(str.strip, others), *surface_forms(self.answer)]
-            return tuple(dict.fromkeys(form for form in forms if form))[:MAX_FORMS]
+            return tuple(dict.fromkeys(form for form in forms if form))
         return surface_forms(self.answer)
 
     @property
@@ -64,11 +69,11 @@ class Reference:
 
     def find_assertions(self, text: str) -> tuple[int, ...]:
         """Return the character offsets at which the text asserts it, ascending. Source: gates G1, G3, definition D7."""
-        return find_assertions(text, self.forms)
+        return find_assertions(text, self.all_forms)
 
     def find_leak(self, hint: str, question: str) -> int | None:
         """Return where a hint first gives it away, None where it does not. Source: gate G1."""
-        return find_leak(hint, self.forms)
+        return find_leak(hint, self.all_forms)
 
     @property
     def statement(self) -> str | None:
@@ -105,7 +110,7 @@ class CodeReference(Reference):
         return PROGRAM if self.is_solution else OUTPUTS
 
     @cached_property
-    def forms(self) -> tuple[str, ...]:
+    def all_forms(self) -> tuple[str, ...]:
         return (self.answer.strip(),)
 
     def find_assertions(self, text: str) -> tuple[int, ...]:

@@ -41,6 +41,10 @@ def test_other_accepted_answers_are_forms_too() -> None:
     assert reference.forms == ("sqrt(2)/2", "0.7071")
     assert reference.find_assertions("So it is 0.7071.") == (9,)
     assert reference.find_leak("The result is 0.7071, roughly.", "") is not None
+    many = Reference("1600", "exact", write_spec(AnswerSpec(accepted=("sixteen hundred", "4 pm", "four o'clock"))))
+    assert many.forms == ("1600", "sixteen hundred", "4 pm")  # scored in so many ways, but each gives it away
+    assert many.find_leak("The answer is four o'clock.", "") is not None
+    assert many.find_assertions("The answer is four o'clock.") == (14,)
 
 
 def test_a_choice_is_stated_by_its_letter_or_its_text_beside_a_cue() -> None:

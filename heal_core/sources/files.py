@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, cast
+from zipfile import BadZipFile
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -30,7 +31,7 @@ _EXPECTED = (
 )
 _FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet"}
 _COMPRESSED = (".gz", ".bz2", ".xz")
-_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile)
 
 
 @dataclass(frozen=True)

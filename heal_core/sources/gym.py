@@ -49,4 +49,5 @@ def read_gym(config: GymConfig, label: str) -> Iterator[SourceRow]:
 def _messages(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
     for line in process.stdout:
-        yield json.loads(line)
+        if line.endswith(b"\n"):  # else it was killed while it wrote
+            yield json.loads(line)

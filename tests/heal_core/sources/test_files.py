@@ -75,6 +75,9 @@ def test_a_compressed_file_is_unpacked_and_a_torn_one_is_an_error(tmp_path: Path
     packed = gzip.compress(b'{"problem": "a?"}\n' * 1000)
     (tmp_path / "p.jsonl.gz").write_bytes(packed)
     assert len(contents(path=str(tmp_path / "p.jsonl.gz"))) == 1000
+    (tmp_path / "p.jsonl.zip").write_bytes(packed)
+    with pytest.raises(InputError, match=r"p\.jsonl\.zip: BadZipFile"):
+        contents(path=str(tmp_path / "p.jsonl.zip"))
     (tmp_path / "p.jsonl.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(InputError, match=r"cannot read the problem file .*p\.jsonl\.gz"):
         contents(path=str(tmp_path / "p.jsonl.gz"))

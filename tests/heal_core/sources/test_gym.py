@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +72,17 @@ def test_an_answer_that_its_own_scorer_refuses_is_told(read: Read) -> None:
 def test_a_mistake_stops_the_run(read: Read, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(reasoning_gym=asked)
+
+
+def test_a_generator_that_is_killed_within_a_line_is_told(
+    monkeypatch: pytest.MonkeyPatch, read: Read, tmp_path: Path
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text('#!/bin/sh\nprintf \'{"row": {"quest\'\nkill -9 $$\n')
+    killed.chmod(0o755)
+    monkeypatch.setattr("heal_core.sources.gym.sys.executable", str(killed))
+    with pytest.raises(InputError, match=r"broke off after 0 entries \(exit code -9\)"):
+        read(reasoning_gym={"dataset": "gcd"})
 
 
 def test_a_generator_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:

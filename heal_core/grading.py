@@ -18,6 +18,7 @@ from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import reference_of
 from heal_core.store.reads import read_texts, read_verdicts
 from heal_core.store.store import Store
+from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import verifier_identities, verifier_identity
 from heal_core.verify.pool import GradeItem
 
@@ -32,17 +33,17 @@ class Grader(Protocol):
         ...
 
 
-def choose_verdicts(store: Store, trajectory_ids: Sequence[str], limit_seconds: float) -> dict[str, str | None]:
+def choose_verdicts(store: Store, trajectory_ids: Sequence[str], config: VerifyConfig) -> dict[str, str | None]:
     """Return, by trajectory, the stored verdict of today's verifiers that answers the demand, None without one."""
-    known = read_verdicts(store, trajectory_ids, verifier_identities())
-    return {row_id: choose_verdict(known.get(row_id, []), limit_seconds) for row_id in trajectory_ids}
+    known = read_verdicts(store, trajectory_ids, verifier_identities(config))
+    return {row_id: choose_verdict(known.get(row_id, []), config.timeout_seconds) for row_id in trajectory_ids}
 
 
 def grade_missing(
     store: Store,
     grader: Grader,
     trajectory_ids: Sequence[str],
-    limit_seconds: float,
+    config: VerifyConfig,
     on_graded: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Return how many verdicts were newly made, by label; grade what has none from today's verifiers.
@@ -50,12 +51,12 @@ def grade_missing(
     They are stored every 30 s, at the end, and when it is broken off. `on_graded` is called after each.
 
     Args:
-        limit_seconds: The time limit of `grader`, under which the verdicts are stored.
+        config: The settings of `grader`, under which the verdicts are stored.
 
     Raises:
         StoreError: If the verifiers are of another version than this process: the package was replaced meanwhile.
     """
-    chosen = choose_verdicts(store, trajectory_ids, limit_seconds)
+    chosen = choose_verdicts(store, trajectory_ids, config)
     items = {
         row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], reference_of(row))
         for row in read_texts(store, [row_id for row_id, verdict_id in chosen.items() if verdict_id is None])
@@ -65,8 +66,8 @@ def grade_missing(
     flushed = time.monotonic()
     try:
         for row_id, verdict in grader.grade_all(list(items.values())):
-            _check_version(verdict, verifier_identity(items[row_id].reference.problem_type))
-            rows.append(_verdict_row(row_id, verdict, limit_seconds))
+            _check_version(verdict, verifier_identity(items[row_id].reference.problem_type, config))
+            rows.append(_verdict_row(row_id, verdict, config.timeout_seconds))
             counts[verdict.label] += 1
             on_graded()
             if time.monotonic() - flushed > FLUSH_SECONDS:

@@ -20,6 +20,7 @@ from heal_core.plan import GAVE_UP
 from heal_core.records import Kind
 from heal_core.store.store import Store
 from heal_core.store.verdicts import read_changes, read_gradable, read_regraded
+from heal_core.verify.config import VerifyConfig
 
 SHARD_TRAJECTORIES = 1000
 """How many texts are read and graded at a time."""
@@ -51,12 +52,12 @@ class Survey:
         return len(self.answered) + len(self.pending) + self.num_hints + self.num_never_graded
 
 
-def survey(store: Store, run_id: str | None, kinds: Sequence[str], limit_seconds: float) -> Survey:
+def survey(store: Store, run_id: str | None, kinds: Sequence[str], config: VerifyConfig) -> Survey:
     """Return what of a run, or of the whole store, has to be verified under a time limit."""
     frame = read_gradable(store, run_id, kinds)
     is_hint = pl.col("kind") == Kind.HINT
     graded = frame.filter(pl.col("has_verdict") & ~is_hint)["trajectory_id"].to_list()
-    chosen = choose_verdicts(store, graded, limit_seconds)
+    chosen = choose_verdicts(store, graded, config)
     return Survey(
         answered=tuple(row_id for row_id in graded if chosen[row_id] is not None),
         pending=tuple(row_id for row_id in graded if chosen[row_id] is None),
@@ -69,7 +70,7 @@ def grade_pending(
     store: Store,
     grader: Grader,
     pending: Sequence[str],
-    limit_seconds: float,
+    config: VerifyConfig,
     on_graded: Callable[[], None] = lambda: None,
     shard_trajectories: int = SHARD_TRAJECTORIES,
 ) -> int:
@@ -82,13 +83,13 @@ def grade_pending(
     for first in range(0, len(pending), shard_trajectories):
         interruption.check()
         shard = pending[first : first + shard_trajectories]
-        num += sum(grade_missing(store, grader, shard, limit_seconds, on_graded).values())
+        num += sum(grade_missing(store, grader, shard, config, on_graded).values())
     return num
 
 
-def todays_verdicts(store: Store, trajectory_ids: Sequence[str], limit_seconds: float) -> list[str]:
+def todays_verdicts(store: Store, trajectory_ids: Sequence[str], config: VerifyConfig) -> list[str]:
     """Return the ids of the verdicts that count today, of the trajectories that have one."""
-    chosen = choose_verdicts(store, trajectory_ids, limit_seconds)
+    chosen = choose_verdicts(store, trajectory_ids, config)
     return sorted(verdict_id for verdict_id in chosen.values() if verdict_id is not None)
 
 

@@ -99,7 +99,10 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
         prompt_templates(),
         config.identity(),
         models,
-        [verifier_identity(kind) for kind in sorted({problem.problem_type for problem in loaded.problems})],
+        [
+            verifier_identity(kind, config.verify)
+            for kind in sorted({problem.problem_type for problem in loaded.problems})
+        ],
         digest,
     ]
     if purpose == EVALUATION:

@@ -75,14 +75,14 @@ class VerifyWork:
 
     def __init__(self, work: str, chunks: str, row_ids: Sequence[str], config: VerifyConfig, epoch: str) -> None:
         self.row_ids = sorted(row_ids)
-        self.limit_seconds = config.timeout_seconds
+        self.config = config
         self.label = f"{work} {chunks}"
-        self.cache_key = content_key("verify", verifier_identities(), self.limit_seconds, self.row_ids, epoch)
+        self.cache_key = content_key("verify", verifier_identities(config), config.timeout_seconds, self.row_ids, epoch)
 
 
 @cached_task("verify")
 def verify_chunk(session: Session, work: VerifyWork) -> dict[str, int]:
     """Return how many verdicts were newly made, by label; grade what has none from this verifier."""
-    counts = grade_missing(session.store, session.verifiers, work.row_ids, work.limit_seconds)
+    counts = grade_missing(session.store, session.verifiers, work.row_ids, work.config)
     session.count("verdicts", sum(counts.values()))
     return counts

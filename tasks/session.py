@@ -254,7 +254,7 @@ class Session:
 
     def close_phase(self, phase: str, arm: str, kind: Kind | str, used: Mapping[str, bool]) -> None:
         """Store which rows the run uses in a phase; `used` maps a row id to whether it counts as cut."""
-        verdict_ids = choose_verdicts(self.store, list(used), self.config.verify.timeout_seconds)
+        verdict_ids = choose_verdicts(self.store, list(used), self.config.verify)
         rows = [
             {
                 "run_row_id": content_key("run_row", self.run_id, phase, arm, row_id),

@@ -65,16 +65,15 @@ def verify(
         run = find_run(reader, find_compared_run(reader, run_name or LAST))
     stored = json.loads(run["config"])
     settings = parse_verify_config(stored, overrides)
-    limit_seconds = settings.timeout_seconds
     place = Workspace(workspace)
     with place.lock(), Store(place) as store:
-        found = survey(store, run["run_id"] if run_name else None, kinds, limit_seconds)
+        found = survey(store, run["run_id"] if run_name else None, kinds, settings)
         told: dict[str, Any] = {
             "run_id": run["run_id"] if run_name else None,
             "settings_of": run["run_id"],
             "overrides": overrides,
             "settings": settings.model_dump(mode="json"),
-            "verifiers": dict(verifier_identities()),
+            "verifiers": dict(verifier_identities(settings)),
             "kinds": list(kinds),
             "dry_run": dry_run,
             "counts": _counts(found),
@@ -83,9 +82,9 @@ def verify(
         if not dry_run:
             with VerifierPool(settings) as verifiers, _progress(len(found.pending)) as meter:
                 told["num_newly_graded"] = grade_pending(
-                    store, verifiers, found.pending, limit_seconds, lambda: meter.advance(1, 1)
+                    store, verifiers, found.pending, settings, lambda: meter.advance(1, 1)
                 )
-            verdict_ids = todays_verdicts(store, [*found.answered, *found.pending], limit_seconds)
+            verdict_ids = todays_verdicts(store, [*found.answered, *found.pending], settings)
             told |= tell_changes(store, verdict_ids)
             told["problems"] = tell_bands(store, run["run_id"], stored, verdict_ids)
     if as_json:

@@ -47,27 +47,37 @@ _START_SECONDS = 60.0
 Outcome = tuple[VerdictLabel, str | None]
 
 
-def find_code(text: str) -> tuple[str | None, str | None]:
+def find_code(text: str, entry_point: str = "") -> tuple[str | None, str | None]:
     """Return the program of a text, and where it stood.
 
     Only what follows the last `</think>` counts; an unclosed `<think>` has none. "code_block" is the last complete
     block that names Python; without one, "bare_block" is the last that names no language, and "whole_text" an answer
-    that is a program as it stands.
+    that is a program as it stands. Of blocks, the last that defines the function `entry_point` goes before
+    others: a block that shows its use may follow.
     """
     answer = text.rpartition("</think>")[2]
     if "<think>" in answer:
         return None, None
     blocks = list(_blocks(answer))
     for extraction, languages in (("code_block", _PYTHON), ("bare_block", frozenset({""}))):
-        for language, code in reversed(blocks):
-            if language in languages and code.strip():
-                return code, extraction
+        found = [code for language, code in blocks if language in languages and code.strip()]
+        if found:
+            defines = re.compile(rf"^[ \t]*(?:def {re.escape(entry_point)}\b|class Solution\b)", re.MULTILINE)
+            return ([code for code in found if entry_point and defines.search(code)] or found)[-1], extraction
     if not blocks and not _FENCE.search(answer) and _is_program(answer):
         return answer.strip(), "whole_text"
     return None, None
 
 
-def grade_code(code: str | None, answer_spec: str, config: SandboxConfig, code_seconds: float) -> Outcome:
+def read_tests(spec: str) -> CodeTests | None:
+    """Return the tests in a problem's spec, None where they cannot be read; not kept, since some are of many MiB."""
+    try:
+        return CodeTests.model_validate(json.loads(spec))
+    except (ValueError, RecursionError):
+        return None
+
+
+def grade_code(code: str | None, tests: CodeTests | None, config: SandboxConfig, code_seconds: float) -> Outcome:
     """Return the outcome of a program: correct when every test passes, else wrong with the first that does not.
 
     Reasons, with the number of the test from 1: "failed_test: 3", "runtime_error: 3", "time_limit: 3",
@@ -76,13 +86,11 @@ def grade_code(code: str | None, answer_spec: str, config: SandboxConfig, code_s
 
     Args:
         code: The program (`find_code`).
-        answer_spec: The problem's `CodeTests`.
+        tests: The problem's (`read_tests`).
         config: The limits; `wall_seconds` and `cpu_seconds` are those of one test.
         code_seconds: Time for all tests together.
     """
-    try:
-        tests = CodeTests.model_validate(json.loads(answer_spec))  # not kept: some are of many MiB
-    except (ValueError, RecursionError):
+    if tests is None:
         return VerdictLabel.UNVERIFIABLE, "bad_tests"
     if code is None:
         return VerdictLabel.WRONG, "no_code"

@@ -27,3 +27,6 @@ class VerifyConfig(BaseModel):
     max_memory_gib: float = Field(default=4.0, ge=0.5)
     code_seconds: float = Field(default=60.0, gt=0)
     sandbox: SandboxConfig = SandboxConfig()
+
+
+DEFAULTS = VerifyConfig()

@@ -10,6 +10,7 @@ inputs, and its own time limits fail in threads: so `grade` belongs in a worker 
 from __future__ import annotations
 
 import re
+import sys
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -19,17 +20,17 @@ from functools import cache, lru_cache
 from importlib import metadata
 
 from heal_core.gym.library import PACKAGE, library_version
-from heal_core.keys import STAGE_VERSIONS
+from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import Reference
 from heal_core.specs import AnswerSpec, ChoiceSpec, GymSpec, read_spec
-from heal_core.verify.code import find_code, grade_code
-from heal_core.verify.config import VerifyConfig
+from heal_core.verify.code import find_code, grade_code, read_tests
+from heal_core.verify.config import DEFAULTS, VerifyConfig
 from heal_core.verify.gym import grade_gym
 from heal_core.verify.notation import TEXT, unify
-from heal_core.verify.numbers import Number, numbers_equal, parse_based, parse_number, plain
+from heal_core.verify.numbers import Number, numbers_equal, parse_based, parse_number, plain, readings
 from heal_core.verify.symbolic import math_equal, parse_math
-from heal_core.verify.units import Unit, read_unit, split_unit
+from heal_core.verify.units import Unit, read_unit, split_asked_unit, split_unit
 
 PROBLEM_TYPES = ("math", "numeric", "exact", "choice", "code", "reasoning_gym")
 MAX_ANSWER_CHARS = 1000
@@ -60,7 +61,7 @@ _UNPARSABLE_ANSWER: Outcome = (VerdictLabel.WRONG, "unparsable_answer")
 _UNPARSABLE_GOLD: Outcome = (VerdictLabel.UNVERIFIABLE, "unparsable_gold")
 
 
-def grade(text: str, reference: Reference, config: VerifyConfig | None = None) -> Verdict:
+def grade(text: str, reference: Reference, config: VerifyConfig = DEFAULTS) -> Verdict:
     """Return the verdict on the final answer of `text` against the reference.
 
     A reference that cannot be read makes every text unverifiable, one without an answer
@@ -73,13 +74,13 @@ def grade(text: str, reference: Reference, config: VerifyConfig | None = None) -
     """
     started = time.perf_counter()
     if reference.problem_type == "code":
-        config = config or VerifyConfig()
-        extracted, extraction = find_code(text)
-        label, reason = grade_code(extracted, reference.spec, config.sandbox, config.code_seconds)
+        tests = read_tests(reference.spec)
+        extracted, extraction = find_code(text, tests.entry_point if tests else "")
+        label, reason = grade_code(extracted, tests, config.sandbox, config.code_seconds)
     else:
         extracted, extraction = find_answer(text)
         label, reason = _GRADERS[reference.problem_type](extracted, reference)
-    name, version = verifier_identity(reference.problem_type)
+    name, version = verifier_identity(reference.problem_type, config)
     shown = None if extracted is None else extracted[:MAX_ANSWER_CHARS]
     return Verdict(label, shown, extraction, reason, name, version, time.perf_counter() - started)
 
@@ -124,9 +125,15 @@ def extract_answer(text: str) -> str | None:
 
 
 @cache
-def verifier_identity(problem_type: str) -> tuple[str, str]:
-    """Return name and version of what grades such problems, as verdicts carry them."""
+def verifier_identity(problem_type: str, config: VerifyConfig = DEFAULTS) -> tuple[str, str]:
+    """Return name and version of what grades such problems, as verdicts carry them.
+
+    A program is judged by the Python that runs it and by its limits too: they are in the version.
+    """
     stage = str(STAGE_VERSIONS["verdict"])
+    if problem_type == "code":
+        limits = content_key(config.code_seconds, config.sandbox.model_dump(mode="json"))[:8]
+        return problem_type, f"{stage}+python{sys.version_info.major}.{sys.version_info.minor}+{limits}"
     if problem_type == "math":
         return "math-verify", f"{metadata.version('math-verify')}+{stage}"
     if problem_type == "reasoning_gym":
@@ -134,10 +141,10 @@ def verifier_identity(problem_type: str) -> tuple[str, str]:
     return problem_type, stage
 
 
-def verifier_identities() -> list[tuple[str, str]]:
-    """Return name and version of every verifier of this installation."""
+def verifier_identities(config: VerifyConfig) -> list[tuple[str, str]]:
+    """Return name and version of every verifier of this installation, under the settings of a run."""
     has_gym = library_version() is not None
-    return [verifier_identity(kind) for kind in PROBLEM_TYPES if kind != "reasoning_gym" or has_gym]
+    return [verifier_identity(kind, config) for kind in PROBLEM_TYPES if kind != "reasoning_gym" or has_gym]
 
 
 def _grade_exact(extracted: str | None, reference: Reference) -> Outcome:
@@ -148,7 +155,9 @@ def _grade_exact(extracted: str | None, reference: Reference) -> Outcome:
 
 def _grade_numeric(extracted: str | None, reference: Reference) -> Outcome:
     spec = read_spec(AnswerSpec, reference.spec)
-    golds = [parse_number(unify(gold)) if len(gold) <= MAX_ANSWER_CHARS else None for gold in _golds(reference)]
+    golds = [
+        _read_quantity(unify(gold), spec.unit) if len(gold) <= MAX_ANSWER_CHARS else None for gold in _golds(reference)
+    ]
     if None in golds:
         return _UNPARSABLE_GOLD
     if extracted is None:
@@ -156,14 +165,9 @@ def _grade_numeric(extracted: str | None, reference: Reference) -> Outcome:
     if len(extracted) > MAX_ANSWER_CHARS:
         return _ANSWER_TOO_LONG
     unified = _ASSIGNED.sub("", unify(extracted), count=1)
-    number = parse_number(unified)
+    number = _read_quantity(unified, spec.unit)
     if number is None:
-        return _UNPARSABLE_ANSWER
-    if spec.unit is not None:
-        ratio = _ratio_to(spec.unit, unified)
-        if ratio is None:
-            return _DIFFERENT
-        number = replace(number, value=number.value * ratio)
+        return _UNPARSABLE_ANSWER if parse_number(unified) is None and spec.unit is None else _DIFFERENT
     return _CORRECT if any(gold and _is_near(number, gold, spec) for gold in golds) else _DIFFERENT
 
 
@@ -171,36 +175,45 @@ def _is_near(number: Number, gold: Number, spec: AnswerSpec) -> bool:
     """Return whether two numbers agree, within the tolerance of the problem where it has one."""
     if spec.absolute_tolerance is None and spec.relative_tolerance is None:
         return numbers_equal(number, gold, _NUMERIC_TOLERANCE)
-    bound = Fraction(spec.absolute_tolerance or 0) + Fraction(spec.relative_tolerance or 0) * abs(gold.value)
-    return abs(number.value - gold.value) <= bound
+    absolute, relative = Fraction(spec.absolute_tolerance or 0), Fraction(spec.relative_tolerance or 0)
+    return any(abs(a - b) <= absolute + relative * abs(b) for a, b in readings(number, gold))
 
 
-def _ratio_to(unit: str, answer: str) -> Fraction | None:
-    """Return the answer's unit over the one that is asked for, 1 without one, None if it cannot be converted."""
-    words = split_unit(answer)[1]
-    if words is None or words.casefold() == unit.casefold():
-        return Fraction(1)
-    one, other = read_unit(words), read_unit(unit)
-    if one is None or other is None or one.dimension != other.dimension:
-        return None
-    return one.size / other.size
+def _read_quantity(text: str, unit: str | None) -> Number | None:
+    """Return the number of a text, in the unit that is asked for; None where it is none or does not convert."""
+    body, ratio = (text, Fraction(1)) if unit is None else split_asked_unit(text, unit)
+    number = parse_number(body)
+    return None if number is None or ratio is None else replace(number, value=number.value * ratio)
 
 
 def _grade_math(extracted: str | None, reference: Reference) -> Outcome:
     unit = read_spec(AnswerSpec, reference.spec).unit
-    golds = [_with_unit(gold, unit) for gold in _golds(reference)]
+    golds = _golds(reference)
     if not all(map(_is_readable, golds)):
         return _UNPARSABLE_GOLD
     if extracted is None:
         return _NO_ANSWER
     if len(extracted) > MAX_ANSWER_CHARS:
         return _ANSWER_TOO_LONG
-    outcomes = [_compare(unify(extracted), unify(gold)) for gold in golds]
+    outcomes = [_compare_in(unit, unify(extracted), unify(gold)) for gold in golds]
     return _CORRECT if _CORRECT in outcomes else outcomes[0]
 
 
-def _with_unit(gold: str, unit: str | None) -> str:
-    return gold if unit is None or split_unit(unify(gold))[1] is not None else f"{gold} \\text{{{unit}}}"
+def _compare_in(unit: str | None, answer: str, gold: str) -> Outcome:
+    """Return the outcome for two answers, which may leave out the unit that is asked for."""
+    if unit is None:
+        return _compare(answer, gold)
+    (body, ratio), (gold_body, gold_ratio) = split_asked_unit(answer, unit), split_asked_unit(gold, unit)
+    if ratio is None or gold_ratio is None:
+        return _DIFFERENT
+    if ratio == gold_ratio:
+        return _compare(body, gold_body)
+    number, gold_number = parse_number(body), parse_number(gold_body)
+    if number is None or gold_number is None:
+        return _DIFFERENT
+    number = replace(number, value=number.value * ratio / gold_ratio)
+    equal = numbers_equal(number, gold_number, _MATH_TOLERANCE, max_difference=_MATH_TOLERANCE)
+    return _CORRECT if equal else _DIFFERENT
 
 
 def _golds(reference: Reference) -> list[str]:

@@ -102,15 +102,21 @@ def numbers_equal(left: Number, right: Number, tolerance: Fraction, max_differen
     Whole numbers and fractions must be equal. 50% is 0.5. It is also 50, for a question that
     asks "how many per cent"; but 0.5% is not 0.5: a bare number up to 1 is the share itself.
     """
-    readings = [(left.value, right.value)]
-    if left.is_percent != right.is_percent:
-        percent, bare = (left, right) if left.is_percent else (right, left)
-        if abs(bare.value) > 1:
-            readings.append((percent.value * 100, bare.value))
+    pairs = readings(left, right)
     if left.is_exact and right.is_exact:
-        return any(a == b for a, b in readings)
+        return any(a == b for a, b in pairs)
     bound = math.inf if max_difference is None else max_difference
-    return any(abs(a - b) <= min(tolerance * max(abs(a), abs(b)), bound) for a, b in readings)
+    return any(abs(a - b) <= min(tolerance * max(abs(a), abs(b)), bound) for a, b in pairs)
+
+
+def readings(left: Number, right: Number) -> list[tuple[Fraction, Fraction]]:
+    """Return the values that the two numbers can mean beside each other: where one is a per cent there are two."""
+    pairs = [(left.value, right.value)]
+    if left.is_percent and not right.is_percent and abs(right.value) > 1:
+        pairs.append((left.value * 100, right.value))
+    if right.is_percent and not left.is_percent and abs(left.value) > 1:
+        pairs.append((left.value, right.value * 100))
+    return pairs
 
 
 def canonical(number: Number) -> str:

@@ -225,7 +225,7 @@ class VerifierPool:
                 "Expected what grades to import within two minutes; see its message above, and check "
                 f"`verify.max_memory_gib` ({self._config.max_memory_gib}) and the free memory."
             )
-        name, version = verifier_identity(item.reference.problem_type)
+        name, version = verifier_identity(item.reference.problem_type, self._config)
         seconds = time.monotonic() - worker.taken_at
         yield item.item_id, Verdict(VerdictLabel.UNVERIFIABLE, None, None, reason, name, version, seconds)
 

@@ -44,6 +44,9 @@ _POWERS = {"square ": 2, "sq ": 2, "cubic ": 3, None: 1}
 _PER = re.compile(r" ?/ ?| per ")
 
 _WRAPPED = re.compile(r"\s*\\(?:text|mathrm|mbox)\s*\{(?P<words>[^{}\d]*)\}(?P<exponent>\^\{?[1-4]\}?)?$")
+_WRAPPERS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
+_SPACES = re.compile(r"\\[,;:! ]|~")
+_VALUE_END = re.compile(r"(?<=[\d)}])\s*(?=[A-Za-z])")
 _DEGREES = re.compile(r"\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})$")
 _BARE = re.compile(r"(?<=\d) (?P<words>[A-Za-z]{2,}(?:(?: ?/ ?| )[A-Za-z]+){0,3}(?:\^\{?[1-4]\}?)?)$")
 _DOLLARS = re.compile(r"^(-?)\s*\\\$\s*(?=[\d.])")
@@ -85,6 +88,29 @@ def split_unit(text: str) -> tuple[str, str | None]:
     elif read_unit(words) is None and words not in _BARE_WORDS:
         return text, None
     return (text, None) if NOT_UNITS & set(words.casefold().split()) else (text[: unit.start()], words)
+
+
+def split_asked_unit(text: str, asked: str) -> tuple[str, Fraction | None]:
+    r"""Return the text without its unit, and that unit over the one that is asked for: 1 without one.
+
+    Where a problem names its unit, what stands behind the value is one as well, in whatever way it is
+    written: `9.81 m/s^2`, `\text{..}`, a single letter. None: it does not convert, or is not known.
+    """
+    plain = " ".join(_SPACES.sub(" ", _WRAPPERS.sub(r" \1 ", text)).split())
+    for end in _VALUE_END.finditer(plain):
+        words = plain[end.end() :].strip()
+        if words.casefold() == asked.casefold() or read_unit(words) is not None:
+            return plain[: end.start()], unit_ratio(words, asked)
+    body, other = split_unit(text)
+    return (text, Fraction(1)) if other is None else (body, unit_ratio(other, asked))
+
+
+def unit_ratio(words: str, asked: str) -> Fraction | None:
+    """Return the size of one unit in the other, None if it does not convert."""
+    if words.casefold() == asked.casefold():
+        return Fraction(1)
+    one, other = read_unit(words), read_unit(asked)
+    return one.size / other.size if one and other and one.dimension == other.dimension else None
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ from heal_core.errors import StoreError
 from heal_core.grading import choose_verdicts, grade_missing
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.store.store import Store
+from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import verifier_identity
 from heal_core.verify.pool import GradeItem
 
@@ -47,8 +48,8 @@ def stored(store: Store) -> list[dict[str, Any]]:
 
 def test_only_what_has_no_verdict_is_graded_and_each_says_what_made_it(store: Store, row_ids: list[str]) -> None:
     first, again, told = ScriptedGrader(), ScriptedGrader(), []
-    assert grade_missing(store, first, row_ids[:1], 5.0) == {"correct": 1, "wrong": 0, "unverifiable": 0}
-    assert grade_missing(store, again, row_ids, 5.0, lambda: told.append(1))["correct"] == len(told) == 3
+    assert grade_missing(store, first, row_ids[:1], VerifyConfig()) == {"correct": 1, "wrong": 0, "unverifiable": 0}
+    assert grade_missing(store, again, row_ids, VerifyConfig(), lambda: told.append(1))["correct"] == len(told) == 3
     assert sorted(item.item_id for item in again.graded) == row_ids[1:]
     assert [row["trajectory_id"] for row in stored(store)] == row_ids
     identity = verifier_identity("math")
@@ -59,13 +60,13 @@ def test_only_what_has_no_verdict_is_graded_and_each_says_what_made_it(store: St
 
 def test_what_is_graded_when_it_is_broken_off_is_stored(store: Store, row_ids: list[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        grade_missing(store, ScriptedGrader(num_before_break=3), row_ids, 5.0)
+        grade_missing(store, ScriptedGrader(num_before_break=3), row_ids, VerifyConfig())
     assert [row["trajectory_id"] for row in stored(store)] == row_ids[:3]
 
 
 def test_a_verifier_that_was_replaced_meanwhile_is_refused(store: Store, row_ids: list[str]) -> None:
     with pytest.raises(StoreError, match=r"math-verify .* was replaced by 99 .* Run the same command again"):
-        grade_missing(store, ScriptedGrader(version="99"), row_ids, 5.0)
+        grade_missing(store, ScriptedGrader(version="99"), row_ids, VerifyConfig())
     assert stored(store) == []
 
 
@@ -88,5 +89,5 @@ def test_a_verdict_answers_unless_it_ran_out_of_less_time(
     )  # fmt: skip
     older = table_row("verdicts", verdict_id="older", trajectory_id=row_ids[1], verifier=name, verifier_version="0")
     store.append("verdicts", [row, older])
-    chosen = choose_verdicts(store, row_ids[:2], limit_seconds)
+    chosen = choose_verdicts(store, row_ids[:2], VerifyConfig(timeout_seconds=limit_seconds))
     assert chosen == {row_ids[0]: "v" if is_chosen else None, row_ids[1]: None}

@@ -18,6 +18,7 @@ from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import verifier_identity
 from heal_core.verify.pool import VerifierPool
 
+VERIFY, LONGER = VerifyConfig(), VerifyConfig(timeout_seconds=20)
 KINDS = ("rollout", "hint", "guided", "repair")
 NUM_ROLLOUTS = 8
 CONFIG = {"bands": {"hard_below": 0.5}, "rollouts": {"num_generations": NUM_ROLLOUTS}}
@@ -75,12 +76,12 @@ def test_each_trajectory_is_counted_once(store: Store, maker: Maker) -> None:
     repaired = maker.text(RIGHT, index=2, kind="repair", run="a")
     maker.text("Mind the sum.", index=3, kind="hint", verdict=None, run="a")
     maker.text(RIGHT, index=4, verdict=None)
-    found = survey(store, None, KINDS, 5.0)
+    found = survey(store, None, KINDS, VERIFY)
     assert (found.answered, found.pending) == ((todays,), tuple(sorted([older, repaired])))
     assert (found.num_hints, found.num_never_graded, found.num_all) == (1, 1, 5)
-    assert survey(store, "a", KINDS, 5.0).pending == (repaired,)
-    assert survey(store, None, ["rollout"], 5.0).pending == (older,)
-    assert survey(store, "another", KINDS, 5.0).num_all == 0
+    assert survey(store, "a", KINDS, VERIFY).pending == (repaired,)
+    assert survey(store, None, ["rollout"], VERIFY).pending == (older,)
+    assert survey(store, "another", KINDS, VERIFY).num_all == 0
 
 
 def test_flips_are_told_against_the_verdict_before(store: Store, maker: Maker, pool: VerifierPool) -> None:
@@ -89,9 +90,9 @@ def test_flips_are_told_against_the_verdict_before(store: Store, maker: Maker, p
     maker.text(WRONG, index=2, verdict=("wrong", "different"))
     lost = maker.text(WRONG, index=3, kind="repair", verdict=("correct", None))
     first = maker.text(WRONG, index=4, verdict=("wrong", None), today=True)
-    found = survey(store, None, KINDS, 5.0)
-    assert grade_pending(store, pool, found.pending, 5.0) == 4
-    told = tell_changes(store, todays_verdicts(store, [*found.answered, *found.pending], 5.0))
+    found = survey(store, None, KINDS, VERIFY)
+    assert grade_pending(store, pool, found.pending, VERIFY) == 4
+    told = tell_changes(store, todays_verdicts(store, [*found.answered, *found.pending], VERIFY))
     assert told["labels"] == [
         {"kind": "repair", "before_label": "correct", "now_label": "wrong", "num": 1},
         {"kind": "rollout", "before_label": "wrong", "now_label": "correct", "num": 1},
@@ -105,7 +106,7 @@ def test_flips_are_told_against_the_verdict_before(store: Store, maker: Maker, p
     ]
     assert told["examples"][0]["before_verifier_version"] == "0"
     assert told["examples"][0]["now_verifier_version"] == verifier_identity("math")[1]
-    assert survey(store, None, KINDS, 5.0).pending == ()
+    assert survey(store, None, KINDS, VERIFY).pending == ()
     assert first not in [row["trajectory_id"] for row in told["examples"]]
 
 
@@ -116,15 +117,15 @@ def test_what_ran_out_of_time_is_graded_again_under_a_higher_limit(
     row_id = maker.text(RIGHT, index=0, verdict=("unverifiable", "timeout"), today=True)
     died = maker.text(RIGHT, index=1, verdict=("unverifiable", "verifier_died"), today=True)
     unreadable = maker.text(RIGHT, index=2, verdict=("unverifiable", "unparsable_gold"), today=True)
-    assert survey(store, None, KINDS, 5.0).pending == ()
-    assert tell_changes(store, todays_verdicts(store, [row_id, died, unreadable], 5.0))["num_gave_up"] == 2
-    found = survey(store, None, KINDS, 20.0)
+    assert survey(store, None, KINDS, VERIFY).pending == ()
+    assert tell_changes(store, todays_verdicts(store, [row_id, died, unreadable], VERIFY))["num_gave_up"] == 2
+    found = survey(store, None, KINDS, LONGER)
     assert (set(found.pending), found.answered) == ({row_id, died}, (unreadable,))
-    assert grade_pending(store, pool, found.pending, 20.0) == 2
-    told = tell_changes(store, todays_verdicts(store, found.pending, 20.0))
+    assert grade_pending(store, pool, found.pending, LONGER) == 2
+    told = tell_changes(store, todays_verdicts(store, found.pending, LONGER))
     assert told["labels"] == [{"kind": "rollout", "before_label": "unverifiable", "now_label": "correct", "num": 2}]
     assert {(row["before_limit_seconds"], row["now_limit_seconds"]) for row in told["examples"]} == {(5.0, 20.0)}
-    assert todays_verdicts(store, [row_id], 5.0) == [f"v {row_id}"]
+    assert todays_verdicts(store, [row_id], VERIFY) == [f"v {row_id}"]
 
 
 def test_bands_are_those_of_the_view_with_the_runs_own_verdicts_and_move_with_others(
@@ -142,9 +143,9 @@ def test_bands_are_those_of_the_view_with_the_runs_own_verdicts_and_move_with_ot
     assert [tuple(row.values()) for row in rates] == [("p0", 7, 3), ("p1", 8, 0)]
     same = tell_bands(store, "run", CONFIG, own)
     assert (same["num_pass_rate_changed"], same["bands"]) == (0, [])
-    found = survey(store, "run", KINDS, 5.0)
-    grade_pending(store, pool, found.pending, 5.0)
-    told = tell_bands(store, "run", CONFIG, todays_verdicts(store, found.pending, 5.0))
+    found = survey(store, "run", KINDS, VERIFY)
+    grade_pending(store, pool, found.pending, VERIFY)
+    told = tell_bands(store, "run", CONFIG, todays_verdicts(store, found.pending, VERIFY))
     assert told == {
         "run_id": "run",
         "num_problems": 2,
@@ -173,9 +174,10 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     workspace = Workspace(sys.argv[1])
-    with workspace.lock(), Store(workspace) as store, VerifierPool(VerifyConfig(num_workers=1)) as pool:
-        found = survey(store, None, ["rollout"], 5.0)
-        grade_pending(store, pool, found.pending, 5.0, count, shard_trajectories=10)
+    verify = VerifyConfig(num_workers=1)
+    with workspace.lock(), Store(workspace) as store, VerifierPool(verify) as pool:
+        found = survey(store, None, ["rollout"], verify)
+        grade_pending(store, pool, found.pending, verify, count, shard_trajectories=10)
 """
 
 
@@ -189,10 +191,10 @@ def test_a_kill_loses_at_most_a_shard_and_the_next_start_goes_on(
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(workspace.root)], timeout=120)
     assert killed.returncode == -signal.SIGKILL
     with workspace.lock(), Store(workspace) as store:
-        found = survey(store, None, KINDS, 5.0)
+        found = survey(store, None, KINDS, VERIFY)
         assert (found.answered, found.pending) == (tuple(ids[:20]), tuple(ids[20:]))
-        assert grade_pending(store, pool, found.pending, 5.0) == 20
+        assert grade_pending(store, pool, found.pending, VERIFY) == 20
         assert store.rows("SELECT label, count(*) AS num FROM latest_verdicts GROUP BY label") == [
             {"label": "correct", "num": 40}
         ]
-        assert grade_pending(store, pool, survey(store, None, KINDS, 5.0).pending, 5.0) == 0
+        assert grade_pending(store, pool, survey(store, None, KINDS, VERIFY).pending, VERIFY) == 0

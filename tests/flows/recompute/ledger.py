@@ -117,7 +117,7 @@ class Ledger:
         for row_id in work.row_ids:
             asked, text = self._rows[row_id]
             verifier = verifier_identity("math" if is_math(level_of(asked)) else "numeric")
-            self.wanted["verdicts"][asked, text, verifier] = work.limit_seconds
+            self.wanted["verdicts"][asked, text, verifier] = work.config.timeout_seconds
 
     def note_profiles(self, work: ProfileWork) -> None:
         config = self.session.config

@@ -14,7 +14,7 @@ from heal_core.reference import make_reference
 from heal_core.sandbox import probe
 from heal_core.sandbox.config import SandboxConfig
 from heal_core.specs import read_spec, write_spec
-from heal_core.verify.code import find_code, grade_code
+from heal_core.verify.code import find_code, grade_code, read_tests
 from heal_core.verify.code_rows import CodeProblem, code_problem_from
 from heal_core.verify.code_tests import CallTest, CodeTests, StdinTest
 from heal_core.verify.config import VerifyConfig
@@ -39,7 +39,7 @@ DOUBLE_CODE = "def double(value):\n    return value * 2"
 
 
 def judge(tests: CodeTests, code: str | None, code_seconds: float = 30, **limits: Any) -> tuple[str, str | None]:
-    label, reason = grade_code(code, write_spec(tests), SandboxConfig(**limits), code_seconds)
+    label, reason = grade_code(code, tests, SandboxConfig(**limits), code_seconds)
     return str(label), reason
 
 
@@ -211,7 +211,7 @@ def test_a_test_that_hands_over_a_function_is_no_fault_of_the_program() -> None:
 
 
 def test_tests_that_cannot_be_read_and_a_sandbox_that_breaks_are_unverifiable(monkeypatch: pytest.MonkeyPatch) -> None:
-    label, reason = grade_code("print(1)", '{"stdin":[]}', SandboxConfig(), 5)
+    label, reason = grade_code("print(1)", read_tests('{"stdin":[]}'), SandboxConfig(), 5)
     assert (str(label), reason) == ("unverifiable", "bad_tests")
     monkeypatch.setattr(probe, "find_programs", lambda: [])
     assert judge(SUM, SUM_CODE) == ("unverifiable", "sandbox_failed")
@@ -293,3 +293,11 @@ def test_a_pool_refuses_programs_where_no_sandbox_works(monkeypatch: pytest.Monk
 def test_without_sandbox_programs_are_graded_alike() -> None:
     right, wrong = verdicts(VerifyConfig(sandbox=SandboxConfig(kind="none")), [SUM_CODE, "print(3)"])
     assert (right.label, wrong.reason) == (VerdictLabel.CORRECT, "failed_test: 2")
+
+
+def test_a_block_that_shows_how_a_function_is_used_is_not_the_program() -> None:
+    text = f"So:\n```python\n{DOUBLE_CODE}\n```\nUsage:\n```python\nprint(double(2))\n```\n"
+    assert find_code(text, "double") == (f"{DOUBLE_CODE}\n", "code_block")
+    assert find_code(text) == find_code(text, "triple") == ("print(double(2))\n", "code_block")
+    verdict = grade(text, make_reference(DOUBLE_CODE, "code", write_spec(DOUBLE)))
+    assert verdict.label is VerdictLabel.CORRECT

@@ -105,8 +105,8 @@ def refusal(row: dict[str, Any]) -> str:
 def test_the_solution_of_a_row_passes_its_tests(name: str) -> None:
     problem = read(ROWS[name])
     assert problem.tests.reference == "solution"
-    assert grade_code(problem.answer, write_spec(problem.tests), SandboxConfig(), 30) == ("correct", None)
-    assert grade_code("def inc(a): return a", write_spec(problem.tests), SandboxConfig(), 30)[0] == "wrong"
+    assert grade_code(problem.answer, problem.tests, SandboxConfig(), 30) == ("correct", None)
+    assert grade_code("def inc(a): return a", problem.tests, SandboxConfig(), 30)[0] == "wrong"
 
 
 def test_apps_has_inputs_and_outputs() -> None:

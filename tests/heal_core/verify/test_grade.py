@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
 from heal_core.specs import AnswerSpec, ChoiceSpec, write_spec
+from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import (
     MAX_ANSWER_CHARS,
     extract_answer,
@@ -188,6 +189,11 @@ def test_a_verdict_names_its_verifier() -> None:
     verdict = grade("\\boxed{5}", Reference("5"))
     assert (verdict.verifier, verdict.verifier_version) == verifier_identity("math") == ("math-verify", "0.9.0+3")
     assert verifier_identity("exact") == ("exact", "3")
+    # a program that ran out of time is to be run again with more of it; an answer is the same under any limit
+    more = VerifyConfig(sandbox={"wall_seconds": 20})
+    assert verifier_identity("code", more) != verifier_identity("code", VerifyConfig(code_seconds=120))
+    assert verifier_identity("code", VerifyConfig(num_workers=1)) == verifier_identity("code")
+    assert verifier_identity("math", more) == verifier_identity("math")
     assert verdict.seconds >= 0
 
 
@@ -247,6 +253,19 @@ def test_any_accepted_answer_is_right(problem_type: str) -> None:
     assert labels == ["correct", "correct", "wrong"]
 
 
+def test_a_unit_of_the_reference_itself_counts_and_per_cents_have_a_tolerance_too() -> None:
+    far = Reference("9.81 km", "numeric", write_spec(AnswerSpec(unit="m")))
+    assert [str(grade(f"\\boxed{{{a}}}", far).label) for a in ("9810", "9.81 km", "9.81")] == [
+        "correct",
+        "correct",
+        "wrong",
+    ]
+    wrong_kind = Reference("9.81 s", "numeric", write_spec(AnswerSpec(unit="m")))
+    assert grade("\\boxed{9.81}", wrong_kind).reason == "unparsable_gold"
+    half = Reference("50%", "numeric", write_spec(AnswerSpec(absolute_tolerance="0.5")))
+    assert grade("\\boxed{50.2}", half).label is VerdictLabel.CORRECT
+
+
 def test_one_reference_that_cannot_be_read_makes_a_problem_unverifiable() -> None:
     reference = Reference("12", "numeric", write_spec(AnswerSpec(accepted=("many",))))
     assert grade("\\boxed{12}", reference).reason == "unparsable_gold"
@@ -254,9 +273,36 @@ def test_one_reference_that_cannot_be_read_makes_a_problem_unverifiable() -> Non
 
 def test_a_unit_of_a_math_answer_is_held_against_the_one_that_is_asked_for() -> None:
     reference = Reference("5", "math", write_spec(AnswerSpec(unit="cm")))
-    answers = ("5", "5 \\text{ cm}", "0.05 \\text{ m}", "5 \\text{ m}")
+    answers = ("5", "5 \\text{ cm}", "0.05 \\text{ m}", "5 cm", "5 \\text{ m}", "5 m", "5 s", "5 g")
     labels = [str(grade(f"\\boxed{{{answer}}}", reference).label) for answer in answers]
+    assert labels == ["correct"] * 4 + ["wrong"] * 4
+    expression = Reference("\\frac{\\pi}{2}", "math", write_spec(AnswerSpec(unit="m")))
+    labels = [
+        str(grade(f"\\boxed{{\\frac{{\\pi}}{{2}}{unit}}}", expression).label) for unit in (" m", "\\text{ m}", "", " s")
+    ]
     assert labels == ["correct", "correct", "correct", "wrong"]
+    other = Reference("5 cm", "math", write_spec(AnswerSpec(unit="m")))
+    assert [str(grade(f"\\boxed{{{a}}}", other).label) for a in ("5 m", "5 cm", "0.05")] == [
+        "wrong",
+        "correct",
+        "correct",
+    ]
+
+
+@pytest.mark.parametrize("problem_type", ["math", "numeric"])
+@pytest.mark.parametrize(
+    ("answer", "is_correct"),
+    [
+        ("9.81 m/s^2", True), ("9.81\\text{ m/s^2}", True), ("9.81\\,\\mathrm{m/s^2}", True), ("981 cm/s^2", True),
+        ("9.81", True), ("9.81 \\text{ m/s}^2", True), ("9.81 cm/s^2", False), ("9.81 m/s", False), ("9.81 s", False),
+        ("9.81 m", False), ("98.1 m/s^2", False),
+    ],
+)  # fmt: skip
+def test_a_unit_that_is_asked_for_is_read_however_it_is_written(
+    answer: str, is_correct: bool, problem_type: str
+) -> None:
+    reference = Reference("9.81", problem_type, write_spec(AnswerSpec(unit="m/s^2")))
+    assert (grade(f"It is $\\boxed{{{answer}}}$", reference).label is VerdictLabel.CORRECT) is is_correct
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from heal_core.keys import STAGE_VERSIONS
 from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
 from heal_core.specs import GymSpec, write_spec
-from heal_core.verify.config import VerifyConfig
+from heal_core.verify.config import DEFAULTS, VerifyConfig
 from heal_core.verify.grade import grade, verifier_identities, verifier_identity
 from heal_core.verify.gym import MAX_SCORED_CHARS
 from heal_core.verify.pool import GradeItem, VerifierPool
@@ -116,13 +116,13 @@ def test_verdicts_carry_the_version_of_the_package() -> None:
     verdict = grade(f"\\boxed{{{asked.answer}}}", asked)
     identity = ("reasoning-gym", f"{library_version()}+{STAGE_VERSIONS['verdict']}")
     assert (verdict.verifier, verdict.verifier_version) == verifier_identity("reasoning_gym") == identity
-    assert identity in verifier_identities()
+    assert identity in verifier_identities(DEFAULTS)
 
 
 def test_without_the_package_others_are_graded(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = reference("gcd")
     monkeypatch.setattr("heal_core.verify.grade.library_version", lambda: None)
-    assert "reasoning-gym" not in dict(verifier_identities())
+    assert "reasoning-gym" not in dict(verifier_identities(DEFAULTS))
     monkeypatch.setattr(library, "library_version", lambda: None)
     with VerifierPool(VerifyConfig()) as pool, pytest.raises(InputError, match=r"heal-distill\[reasoning-gym\]"):
         pool.grade_all([GradeItem("a", "\\boxed{1}", asked)])

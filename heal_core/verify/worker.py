@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         while True:
             try:
                 text, reference = connection.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):  # reset where the parent went without reading an answer
                 return
             connection.send(grade(text, reference, config))
 

@@ -37,14 +37,15 @@ def check_problems(config: ProblemsConfig, verify: VerifyConfig) -> Finding:
     if config.sources is not None:
         found += "".join(f"; {counts.describe()}" for counts in loaded.counts)
     found += f"; {loaded.cleaned.describe()}"
+    if loaded.quarantined:
+        first = loaded.quarantined[0]
+        found += f"; {len(loaded.quarantined)} rows go to quarantine, the first for {first.reason}"
     if not all(num.values()):
         remedy = (
             "give more problems, another problems.held_out_fraction, a problems.evaluation_path or a source's split"
         )
-        return Finding("problems", "fail", f"{found}: both are needed", remedy)
+        return Finding("problems", "fail", f"{found}; both sides are needed", remedy)
     if loaded.quarantined:
-        first = loaded.quarantined[0]
-        found += f"; {len(loaded.quarantined)} rows go to quarantine, the first for {first.reason}"
         remedy = f"correct row {first.line} of {first.source}, or go on without"
         if Path(first.source).suffix == ".jsonl" and Path(first.source).is_file():
             remedy = f"`sed -n {first.line}p {first.source}` shows that row; correct it, or go on without"

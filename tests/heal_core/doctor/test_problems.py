@@ -42,6 +42,8 @@ def test_problems_on_both_sides_are_needed(write: Callable[..., ProblemsConfig])
     one_sided = check_problems(write(*four[:2], held_out_fraction=0.01), VERIFY)
     assert one_sided.state == "fail"
     assert "2 in all (2 train, 0 held out)" in one_sided.found
+    broken = check_problems(write(four[0], "{broken"), VERIFY)
+    assert (broken.state, "1 rows go to quarantine, the first for invalid_json" in broken.found) == ("fail", True)
 
 
 def test_a_file_that_cannot_be_used_is_told(write: Callable[..., ProblemsConfig], tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def parse_config(settings: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
-        lines = [_describe(fault) for fault in error.errors()]
+        lines = [_describe(fault) for fault in _told(error.errors())]
         # not chained: a traceback would show the values, and one may be a secret in the wrong place
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
@@ -247,6 +247,17 @@ def _expand(value: Any, where: str) -> Any:
 
     expanded = re.sub(r"\$\{(\w+)\}", replace, value)
     return os.path.expanduser(expanded) if expanded.startswith("~") else expanded
+
+
+def _told(faults: Sequence[Any]) -> list[Any]:
+    """Return the faults without lists that are too short only because an item of theirs is at fault."""
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short"
+        or not any(len(place) > len(fault["loc"]) and place[: len(fault["loc"])] == fault["loc"] for place in places)
+    ]
 
 
 def _describe(fault: Any) -> str:

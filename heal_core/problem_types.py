@@ -175,6 +175,8 @@ def _shows(question: str, label: str, option: str) -> bool:
 
 def _options(value: Any) -> dict[str, str] | Refusal:
     """Return options by label: of a list, of a mapping, of ARC's two lists, or of the JSON text of one of them."""
+    if value is None:
+        return Refusal("bad_options: none, expected a list of texts, or texts by label")
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -189,7 +191,8 @@ def _options(value: Any) -> dict[str, str] | Refusal:
     elif isinstance(value, (list, tuple)) and len(value) <= len(ascii_uppercase):
         pairs = list(zip(ascii_uppercase, value, strict=False))
     else:
-        return Refusal(f"bad_options: {type(value).__name__}, expected up to 26 texts, or texts by label")
+        found = len(value) if isinstance(value, (list, tuple)) else type(value).__name__
+        return Refusal(f"bad_options: {found}, expected up to 26 texts, or texts by label")
     options: dict[str, str] = {}
     for name, option in pairs:
         label, text = clean_text(name, "options"), clean_text(option, "options")

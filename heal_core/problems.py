@@ -287,7 +287,7 @@ def _why_not_usable(taken: _Taken) -> str | None:
     if not tally.num_read:
         if config.path is None:
             return f"{config.label} has no rows. Check what it names."
-        return f"the problem file {config.path} is empty. Expected one JSON object per line; check the path."
+        return f"the problem file {config.path} is empty: it has no rows. Check the path."
     if not taken.quarantined:
         return f"the filter {config.filter!r} of {config.label} leaves none of {tally.num_read} rows. Correct it."
     problem, answer = (_columns_of(meaning, config.columns) for meaning in ("problem", "answer"))

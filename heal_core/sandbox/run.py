@@ -113,7 +113,7 @@ class Sandbox:
                     own_session=True,
                 )
             except OSError as error:
-                raise SandboxError(f"the sandbox could not be started: {error}. See docs/sandbox.md.") from error
+                raise SandboxError(f"the sandbox could not be started: {error}. See docs/sandbox.md") from error
             ends.close()
             pipes = Pipes(stdout, stderr, started, go, None if program is None else info)
             return RunningProgram(self._config, process, pipes, resources.pop_all())

@@ -122,7 +122,7 @@ class RunningProgram:
             said = bytes(self._read_rest(self._pipes.stderr)).decode(errors="replace").strip()
             raise SandboxError(
                 f"the sandbox could not be set up: {said or 'it said nothing'} (exit code {self._process.returncode}). "
-                "See docs/sandbox.md."
+                "See docs/sandbox.md"
             )
         seconds = time.monotonic() - (self._began_at or begun_before)
         stdout, stderr = (bytes(self._read_rest(fd)) for fd in (self._pipes.stdout, self._pipes.stderr))

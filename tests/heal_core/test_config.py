@@ -69,6 +69,12 @@ def test_an_unknown_key_without_a_near_name_lists_the_valid_ones() -> None:
         parse(controls={"xyz": 1})
 
 
+def test_a_list_is_not_called_too_short_for_the_fault_of_its_item() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config({**MINIMAL, "problems": {"sources": [{"path": "q", "split": "test"}]}}, "run.yaml")
+    assert "problems.sources.0.split" in str(raised.value) and "at least 1 item" not in str(raised.value)
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         parse_config({"teacher": {}, "student": {"model_name_or_path": "s"}, "seeds": 1}, "run.yaml")

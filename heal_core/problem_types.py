@@ -65,17 +65,20 @@ def read_asked(fields: Mapping[str, Any]) -> Asked | Refusal:
     return Asked(question, answers[0], problem_type, write_spec(spec))
 
 
-def read_code(row: Mapping[str, Any], question: Any) -> Asked | Refusal:
+def read_code(row: Mapping[str, Any], question: Any, solution: Any = None) -> Asked | Refusal:
     """Return what a row with tests for a program asks.
 
     Args:
         row: Its columns.
         question: The problem, where one of the usual columns or a mapped one has it.
+        solution: What the column has that is mapped to the answer; None without such a column.
     """
     text = clean_text(question, "problem")
     if isinstance(text, Refusal):
         return text
-    found = code_problem_from(row, text or None)
+    if solution is not None and not isinstance(solution, (str, list, tuple)):
+        return Refusal(f"bad_type: answer is {type(solution).__name__}, expected the text of programs")
+    found = code_problem_from(row, text or None, solution)
     if isinstance(found, Refusal):
         return found
     try:

@@ -218,7 +218,9 @@ def to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> Pr
     for meaning in () if is_code else ("problem", "answer"):
         if fields[meaning] is None or (isinstance(fields[meaning], str) and not fields[meaning].strip()):
             return Refusal(f"no_{meaning}: expected text in one of {', '.join(named[meaning])}")
-    asked = read_code(row, fields["problem"]) if is_code else read_asked(fields)
+    # a program stands where its data set has it, unless a column is named
+    solution = (fields["answer"] or "") if "answer" in columns.values() else None
+    asked = read_code(row, fields["problem"], solution) if is_code else read_asked(fields)
     source, uuid = (clean_text(fields[meaning], meaning) for meaning in ("source", "uuid"))
     for value in (asked, source, uuid):
         if isinstance(value, Refusal):

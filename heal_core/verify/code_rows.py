@@ -27,6 +27,7 @@ from heal_core.verify.code_tests import CallTest, CodeTests, StdinTest
 QUESTION_COLUMNS = ("question", "question_content", "prompt", "problem", "problem_statement", "text")
 TEST_COLUMNS = ("input_output", "private_test_cases", "public_test_cases", "test_list", "test")
 
+_SOLUTION_COLUMNS = ("solutions", "solution", "code", "canonical_solution")
 _MAX_UNPACKED_BYTES = 2**28
 _MAX_OUTPUTS_CHARS = 2000
 _USUAL_IMPORTS = """\
@@ -73,7 +74,9 @@ def has_tests(row: Mapping[str, Any]) -> bool:
     return bool(found) and (found != ["test"] or isinstance(row.get("entry_point"), str))
 
 
-def code_problem_from(row: Mapping[str, Any], question: str | None = None) -> CodeProblem | Refusal:
+def code_problem_from(
+    row: Mapping[str, Any], question: str | None = None, solution: str | Sequence[Any] | None = None
+) -> CodeProblem | Refusal:
     """Return the code problem of a row, or why it is none.
 
     The answer is the first reference solution, else the expected outputs, one after another up to 2,000
@@ -82,8 +85,13 @@ def code_problem_from(row: Mapping[str, Any], question: str | None = None) -> Co
     Args:
         row: Its columns, as the data set names them.
         question: The question, where it stands in a column of another name.
+        solution: The solution or a list of some, likewise, "" if it is empty. None: where the data set has it.
     """
     row = {name: _plain(value) for name, value in row.items()}
+    if solution is not None:
+        is_text = isinstance(solution, str) and not solution.lstrip().startswith("[")
+        solution = str(solution) if is_text else _first_solution(solution) or ""
+        row |= dict.fromkeys(_SOLUTION_COLUMNS, solution)
     try:
         asked = question or _first_text(row, QUESTION_COLUMNS)
         if not asked:
@@ -91,7 +99,7 @@ def code_problem_from(row: Mapping[str, Any], question: str | None = None) -> Co
         if row.get("input_output"):
             return _apps(row, asked)
         if row.get("private_test_cases") or row.get("public_test_cases"):
-            return _live_code_bench(row, asked)
+            return _live_code_bench(row, asked, solution or None)
         if row.get("test_list"):
             return _mbpp(row, asked)
         if row.get("test") and row.get("entry_point"):
@@ -128,8 +136,8 @@ def _apps(row: Mapping[str, Any], question: str) -> CodeProblem:
     return _problem(question, solution, form)
 
 
-def _live_code_bench(row: Mapping[str, Any], question: str) -> CodeProblem:
-    """LiveCodeBench: public tests as JSON, private ones as JSON or packed; no solution."""
+def _live_code_bench(row: Mapping[str, Any], question: str, solution: str | None) -> CodeProblem:
+    """LiveCodeBench: public tests as JSON, private ones as JSON or packed; no solution of its own."""
     names = [name for name in ("public_test_cases", "private_test_cases") if row.get(name)]
     cases = [case for name in names for case in _cases(row[name], name)]
     question = _with_starter(question, row)
@@ -143,11 +151,11 @@ def _live_code_bench(row: Mapping[str, Any], question: str) -> CodeProblem:
             )
             for case in cases
         ]
-        return _problem(question, None, {"calls": calls, "entry_point": name or "", "preamble": _USUAL_IMPORTS})
+        return _problem(question, solution, {"calls": calls, "entry_point": name or "", "preamble": _USUAL_IMPORTS})
     if any(case.get("testtype") == "functional" for case in cases):
         raise _BadRowError("bad_tests: tests of functions and of programs in one row")
     pairs = [StdinTest(input=_lines(case["input"]), output=_lines(case["output"])) for case in cases]
-    return _problem(question, None, {"stdin": pairs})
+    return _problem(question, solution, {"stdin": pairs})
 
 
 def _cases(value: Any, name: str) -> list[Mapping[str, Any]]:
@@ -215,7 +223,10 @@ def _tested_function(test: str, solution: str | None) -> str:
 def _problem(question: str, solution: str | None, form: Mapping[str, Any]) -> CodeProblem:
     tests = CodeTests(reference="solution" if solution else "outputs", **form)
     if solution is None and tests.programs:
-        raise _BadRowError("no_answer: tests that are programs need a solution beside them")
+        raise _BadRowError(
+            "no_answer: tests that are programs need a solution, in code or canonical_solution, or in a column mapped "
+            "to answer"
+        )
     return CodeProblem(question, solution or _joined(list(_expected(tests))), tests)
 
 

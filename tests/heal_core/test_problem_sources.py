@@ -118,6 +118,14 @@ def test_a_mapped_column_goes_before_usual_names_and_is_nothing_else(write: Writ
         assert (problem.question, problem.answer, problem.source) == ("Solve x = 1.", "1", "set A")
 
 
+def test_a_column_mapped_to_the_answer_has_the_solution_of_a_program(write: Write) -> None:
+    tests = {"inputs": ["3"], "outputs": ["6"]}
+    rows = [{"problem": f"Print {name}.", "input_output": tests, "solutions": ["print(0)"]} for name in ("six", "6")]
+    path = write("p.jsonl", rows[0] | {"mine": "print(6)"}, rows[1] | {"mine": None})
+    loaded = load({"path": path}, columns={"mine": "answer"})
+    assert [problem.answer for problem in loaded.problems] == ["print(6)", "6"]
+
+
 def test_a_source_that_maps_columns_itself_does_without_the_common_ones(write: Write) -> None:
     a, b = write("a.jsonl", {"q": "a?", "answer": 1}), write("b.jsonl", {"p": "b?", "answer": 2})
     loaded = load({"path": a}, {"path": b, "columns": {"p": "problem"}}, columns={"q": "problem"})

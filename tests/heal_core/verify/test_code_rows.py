@@ -217,3 +217,16 @@ def test_rows_with_tests_are_told_from_others() -> None:
 def test_columns_of_another_type_are_passed_over() -> None:
     assert read({**APPS, "solutions": Number("5")}).tests.reference == "outputs"
     assert read({**MBPP, "test_imports": [Number("5")]}).tests.preamble == "5"
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "humaneval" not in name])
+def test_a_solution_of_another_column_goes_before_the_data_sets_own(name: str) -> None:
+    row: Any = ROWS[name]
+    named = code_problem_from(row, solution="print(3)")
+    assert isinstance(named, CodeProblem)
+    assert (named.answer, named.tests.reference) == ("print(3)", "solution")
+    assert code_problem_from(row, solution=["print(3)", "print(4)"]) == named
+    if name != "mbpp":
+        empty = code_problem_from(row, solution="")
+        assert isinstance(empty, CodeProblem)
+        assert empty.tests.reference == "outputs"

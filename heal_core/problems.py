@@ -76,6 +76,11 @@ class LoadedProblems:
     counts: tuple[SourceCounts, ...]
     cleaned: Cleaned
 
+    def describe_quarantine(self) -> str:
+        """Return how many rows are refused, and for what, the most frequent first."""
+        codes = Counter(row.reason.partition(":")[0] for row in self.quarantined)
+        return f"{len(self.quarantined)} rows" + "".join(f", {num} {code}" for code, num in codes.most_common())
+
 
 @dataclass
 class _Taken:

@@ -127,7 +127,7 @@ class Verdict:
 
     label: VerdictLabel
     extracted: str | None  # the answer it read, None when there was none
-    extraction: str | None  # where it stood: "boxed", "answer_phrase", "hash_line", "code_block"
+    extraction: str | None  # where it stood: "boxed", "answer_phrase", "code_block", .. (docs/verifier.md)
     reason: str | None  # why not correct: "no_answer", "different", "timeout", "unparsable_gold", ...
     verifier: str
     verifier_version: str

@@ -82,6 +82,11 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
     )
     if any(problem.problem_type == "code" for problem in loaded.problems):
         require_sandbox(config.verify.sandbox)
+        if config.verify.sandbox.kind == "none":
+            logger.warning(
+                "programs written by models run without a sandbox, as this user, with this user's files and network "
+                "(verify.sandbox.kind=none, --unsafe-no-sandbox)"
+            )
     for split in ("train", "held_out"):
         if not any(problem.split == split for problem in loaded.problems):
             raise InputError(
@@ -125,6 +130,11 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
         for counts in loaded.counts:
             logger.info("  %s", counts.describe())
     logger.info("  %s", loaded.cleaned.describe())
+    if loaded.quarantined:
+        logger.info(
+            "  in quarantine: %s; heal sql \"SELECT source, line, reason FROM quarantine WHERE run_id = '%s'\" -w %s",
+            loaded.describe_quarantine(), attempt.run_id, session.workspace.root,
+        )  # fmt: skip
     return session.run_id
 
 

@@ -39,7 +39,7 @@ def check_problems(config: ProblemsConfig, verify: VerifyConfig) -> Finding:
     found += f"; {loaded.cleaned.describe()}"
     if loaded.quarantined:
         first = loaded.quarantined[0]
-        found += f"; {len(loaded.quarantined)} rows go to quarantine, the first for {first.reason}"
+        found += f"; to quarantine go {loaded.describe_quarantine()}; the first, {first.reason}"
     if not all(num.values()):
         remedy = (
             "give more problems, another problems.held_out_fraction, a problems.evaluation_path or a source's split"

@@ -14,7 +14,7 @@ COMMENT ON COLUMN latest_verdicts.verdict_id IS 'Content key of trajectory, veri
 COMMENT ON COLUMN latest_verdicts.trajectory_id IS 'The trajectory; in this view once.';
 COMMENT ON COLUMN latest_verdicts.label IS 'correct, wrong or unverifiable.';
 COMMENT ON COLUMN latest_verdicts.extracted IS 'The answer that was read from the text; null when there was none.';
-COMMENT ON COLUMN latest_verdicts.extraction IS 'Where it stood: boxed, answer_phrase, hash_line or code_block; null without an answer, and in rows from before schema 0005.';
+COMMENT ON COLUMN latest_verdicts.extraction IS 'Where it stood: boxed, answer_phrase or hash_line; of a program code_block, bare_block or whole_text; null without an answer, and in rows from before schema 0005.';
 COMMENT ON COLUMN latest_verdicts.reason IS 'Why it is not correct; null when it is.';
 COMMENT ON COLUMN latest_verdicts.verifier IS 'Which verifier.';
 COMMENT ON COLUMN latest_verdicts.verifier_version IS 'Its version.';

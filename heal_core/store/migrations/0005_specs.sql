@@ -5,4 +5,4 @@ COMMENT ON COLUMN problems.problem_type IS 'How an answer is compared: math, num
 COMMENT ON COLUMN problems.spec IS 'What the type needs beyond the answer, as JSON: other accepted answers, tolerance and unit, options, tests; null where nothing is.';
 
 ALTER TABLE verdicts ADD COLUMN extraction VARCHAR;
-COMMENT ON COLUMN verdicts.extraction IS 'Where the answer was found: boxed, answer_phrase, hash_line or code_block; null without an answer, and in rows from before schema 0005.';
+COMMENT ON COLUMN verdicts.extraction IS 'Where the answer was found: boxed, answer_phrase or hash_line; of a program code_block, bare_block or whole_text; null without an answer, and in rows from before schema 0005.';

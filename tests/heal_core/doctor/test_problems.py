@@ -43,7 +43,10 @@ def test_problems_on_both_sides_are_needed(write: Callable[..., ProblemsConfig])
     assert one_sided.state == "fail"
     assert "2 in all (2 train, 0 held out)" in one_sided.found
     broken = check_problems(write(four[0], "{broken"), VERIFY)
-    assert (broken.state, "1 rows go to quarantine, the first for invalid_json" in broken.found) == ("fail", True)
+    assert (broken.state, "to quarantine go 1 rows, 1 invalid_json; the first, invalid_json" in broken.found) == (
+        "fail",
+        True,
+    )
 
 
 def test_a_file_that_cannot_be_used_is_told(write: Callable[..., ProblemsConfig], tmp_path: Path) -> None:
@@ -55,7 +58,10 @@ def test_a_file_that_cannot_be_used_is_told(write: Callable[..., ProblemsConfig]
 
 def test_a_problem_that_cannot_be_graded_is_told(write: Callable[..., ProblemsConfig]) -> None:
     finding = check_problems(write(*(row(f"{n}?", str(n)) for n in range(9)), row("set?", "{1, 2")), VERIFY)
-    assert (finding.state, "the first for unverifiable: unparsable_gold" in finding.found) == ("warn", True)
+    assert (finding.state, "1 unverifiable; the first, unverifiable: unparsable_gold" in finding.found) == (
+        "warn",
+        True,
+    )
 
 
 def test_rows_in_quarantine_are_counted_and_the_first_is_shown(write: Callable[..., ProblemsConfig]) -> None:
@@ -64,7 +70,7 @@ def test_rows_in_quarantine_are_counted_and_the_first_is_shown(write: Callable[.
     finding = check_problems(config, VERIFY)
     assert finding.state == "warn"
     assert "30 in all" in finding.found
-    assert "2 rows go to quarantine, the first for invalid_json" in finding.found
+    assert "to quarantine go 2 rows, 1 invalid_json, 1 no_answer; the first, invalid_json" in finding.found
     assert f"sed -n 2p {config.path}" in finding.remedy
 
 
@@ -95,7 +101,7 @@ def test_what_cleaning_takes_out_is_told(write: Callable[..., ProblemsConfig], t
     assert f"; cleaning: 1 contaminated taken out of training; compared with 1 of held_out, 2 of {exam['path']}" in (
         finding.found
     )
-    assert "1 rows go to quarantine, the first for contaminated: holds" in finding.found
+    assert "to quarantine go 1 rows, 1 contaminated; the first, contaminated: holds" in finding.found
 
 
 @pytest.mark.slow

@@ -157,7 +157,8 @@ def _meta_reference(item: AnswerConditionedText) -> str | None:
 
 
 def _early_assertion(item: AnswerConditionedText, early_fraction: float) -> str | None:
-    if item.first_assertion is None:
+    # a program is the solution itself: nearly every natural text opens its code block at once
+    if item.first_assertion is None or isinstance(item.reference, CodeReference):
         return None
     before, total = item.num_tokens_before(item.first_assertion), item.num_repaired_tokens
     if before >= early_fraction * total:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from heal_core.errors import ShapeError
 from heal_core.gates import META_REFERENCES, AnswerConditionedText, GatesConfig, check_hint, check_text
 from heal_core.records import GateResult
-from heal_core.reference import Reference
+from heal_core.reference import CodeReference, Reference
 
 QUESTION = "Start with 5. Add 3. Double it. What is the result?"
 PREFIX = "Start with 5.\n\n"
@@ -270,3 +270,13 @@ def test_the_config_refuses_an_unknown_gate() -> None:
         GatesConfig(enabled=("G11",))
     with pytest.raises(ValidationError):
         GatesConfig(late_fraction=1.5)
+
+
+def test_a_program_may_open_its_code_block_at_once_and_has_to_close_it() -> None:
+    program = "```python\ndef add(a, b):\n    return a + b\n```\nIt adds."
+    starts = np.arange(len(program))
+    for text, gate in ((program, None), (program.replace("\n```\n", "\n"), "G10")):
+        item = AnswerConditionedText(
+            QUESTION, CodeReference("def add(a, b): return a + b"), text, 0, starts, len(starts)
+        )
+        assert check(item).gate == gate

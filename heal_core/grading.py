@@ -15,8 +15,7 @@ from heal_core.errors import StoreError
 from heal_core.keys import content_key
 from heal_core.plan import choose_verdict
 from heal_core.records import Verdict, VerdictLabel
-from heal_core.reference import reference_of
-from heal_core.store.reads import read_texts, read_verdicts
+from heal_core.store.reads import read_references, read_texts, read_verdicts
 from heal_core.store.store import Store
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import verifier_identities, verifier_identity
@@ -57,9 +56,11 @@ def grade_missing(
         StoreError: If the verifiers are of another version than this process: the package was replaced meanwhile.
     """
     chosen = choose_verdicts(store, trajectory_ids, config)
+    texts = read_texts(store, [row_id for row_id, verdict_id in chosen.items() if verdict_id is None])
+    references = read_references(store, (row["problem_id"] for row in texts))
     items = {
-        row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], reference_of(row))
-        for row in read_texts(store, [row_id for row_id, verdict_id in chosen.items() if verdict_id is None])
+        row["trajectory_id"]: GradeItem(row["trajectory_id"], row["response"], references[row["problem_id"]])
+        for row in texts
     }
     counts = {str(label): 0 for label in VerdictLabel}
     rows: list[dict[str, Any]] = []

@@ -15,10 +15,10 @@ from heal_core.gates import AnswerConditionedText, check_text
 from heal_core.keys import content_key
 from heal_core.pure import PureCandidate, decide_drops
 from heal_core.records import Band, VerdictLabel
-from heal_core.reference import reference_of
 from heal_core.store.reads import (
     read_kept,
     read_pass_rates,
+    read_references,
     read_run_trajectories,
     read_scores,
     read_texts,
@@ -78,11 +78,12 @@ def gate_texts(session: Session) -> dict[str, int]:
 
 def _gate_rows(session: Session, rows: pl.DataFrame, median: float | None, num_natural: int) -> Iterable[Decision]:
     tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
+    references = read_references(session.store, rows["problem_id"])
     for row in rows.iter_rows(named=True):
         arrays = tokens[row["trajectory_id"]]
         item = AnswerConditionedText(
             question=row["question"],
-            reference=reference_of(row),
+            reference=references[row["problem_id"]],
             text=arrays.prefix + arrays.text,
             repaired_start_char=len(arrays.prefix),
             token_starts=arrays.token_starts + len(arrays.prefix),

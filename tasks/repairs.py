@@ -8,11 +8,12 @@ from typing import Any
 from heal_core.gates import check_hint
 from heal_core.hints import clean_hint
 from heal_core.records import Band, VerdictLabel
-from heal_core.reference import reference_of
+from heal_core.reference import Reference
 from heal_core.repair import BrokenPath, Hint, WrongPath, choose_paths, kept_prefix
 from heal_core.store.reads import (
     TokenRow,
     read_profiles,
+    read_references,
     read_run_trajectories,
     read_tokens,
     steps_of,
@@ -34,7 +35,11 @@ def cut_paths(session: Session) -> list[tuple[int, BrokenPath]]:
     broken = {row_id: row for row_id, row in rows.items() if profiles[row_id]["breakpoint_step"] is not None}
     unbroken = [(row_id, row["problem_id"]) for row_id, row in rows.items() if row_id not in broken]
     session.record_decisions("path", [(*ids, "dropped", "no_breakpoint", None) for ids in unbroken])
-    return [(row["chunk_index"], _cut(row, profiles[row_id], tokens[row_id])) for row_id, row in broken.items()]
+    references = read_references(session.store, (row["problem_id"] for row in broken.values()))
+    return [
+        (row["chunk_index"], _cut(row, references[row["problem_id"]], profiles[row_id], tokens[row_id]))
+        for row_id, row in broken.items()
+    ]
 
 
 @decision_task("judge hints")
@@ -88,7 +93,7 @@ def _wrong_rows(session: Session) -> dict[str, dict[str, Any]]:
     return {path.trajectory_id: rows[path.trajectory_id] for path in chosen}
 
 
-def _cut(row: dict[str, Any], profile: dict[str, Any], tokens: TokenRow) -> BrokenPath:
+def _cut(row: dict[str, Any], reference: Reference, profile: dict[str, Any], tokens: TokenRow) -> BrokenPath:
     steps = steps_of(profile, len(tokens.text), len(tokens.token_ids))
     num_chars, num_tokens = kept_prefix(steps, profile["breakpoint_step"])
     failed = steps[profile["breakpoint_step"]]
@@ -96,7 +101,7 @@ def _cut(row: dict[str, Any], profile: dict[str, Any], tokens: TokenRow) -> Brok
         trajectory_id=row["trajectory_id"],
         problem_id=row["problem_id"],
         question=row["question"],
-        reference=reference_of(row),
+        reference=reference,
         prefix=tokens.text[:num_chars],
         prefix_token_ids=tuple(tokens.token_ids[:num_tokens].tolist()),
         failed_step=tokens.text[failed.start_char : failed.end_char],

@@ -10,9 +10,9 @@ import numpy as np
 from heal_core.engines.base import EngineConfig
 from heal_core.hints import clean_hint
 from heal_core.keys import content_key
-from heal_core.reference import reference_of
+from heal_core.reference import Reference
 from heal_core.scoring import ScoredText, TextToScore, score_texts
-from heal_core.store.reads import TokenRow, read_known, read_tokens
+from heal_core.store.reads import TokenRow, read_known, read_references, read_tokens
 from tasks.policy import cached_task
 from tasks.profiles import rows_by_problem
 from tasks.session import Session
@@ -73,16 +73,17 @@ def _texts(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[TextToSc
     """Return the whole responses: the kept tokens of the wrong rollout, then the repair's own."""
     ids = {row[column] for row in rows for column in ("trajectory_id", "parent_id", "hint_id")}
     tokens = read_tokens(session.store, list(ids))
-    return [_text(row, tokens) for row in rows]
+    references = read_references(session.store, (row["problem_id"] for row in rows))
+    return [_text(row, references[row["problem_id"]], tokens) for row in rows]
 
 
-def _text(row: Mapping[str, Any], tokens: dict[str, TokenRow]) -> TextToScore:
+def _text(row: Mapping[str, Any], reference: Reference, tokens: dict[str, TokenRow]) -> TextToScore:
     own, parent = tokens[row["trajectory_id"]], tokens[row["parent_id"]]
     kept = row["num_prefix_tokens"]
     return TextToScore(
         row_id=row["trajectory_id"],
         question=row["question"],
-        reference=reference_of(row),
+        reference=reference,
         hint=clean_hint(tokens[row["hint_id"]].text),
         text=own.prefix + own.text,
         token_ids=np.concatenate([parent.token_ids[:kept], own.token_ids]),

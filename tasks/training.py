@@ -12,11 +12,10 @@ from heal_core.engines.identity import identify_model, resolve_folder
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.logs import log_context
 from heal_core.prompts import student_prompt
-from heal_core.reference import reference_of
 from heal_core.sft.launch import StageProgress, run_stage
 from heal_core.sft.spec import StageResult, StageSpec
 from heal_core.store import durable
-from heal_core.store.reads import read_known, read_texts
+from heal_core.store.reads import read_known, read_references, read_texts
 from heal_core.store.workspace import Workspace
 from tasks.policy import cached_task
 from tasks.session import Session, logger
@@ -118,10 +117,11 @@ def _write_examples(session: Session, work: StageWork) -> Path:
     """Write the stage's examples in training order: student prompt and response, no trace of a hint."""
     by_id = {row["trajectory_id"]: row for row in read_texts(session.store, work.row_ids)}
     rows = [by_id[row_id] for row_id in work.row_ids]
+    references = read_references(session.store, (row["problem_id"] for row in rows))
     frame = pl.DataFrame(
         {
             "example_id": work.row_ids,
-            "prompt": [student_prompt(row["question"], reference_of(row).wording) for row in rows],
+            "prompt": [student_prompt(row["question"], references[row["problem_id"]].wording) for row in rows],
             "response": [row["response"] for row in rows],
         }
     )

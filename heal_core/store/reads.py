@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import polars as pl
 from heal_core.errors import StoreError
 from heal_core.plan import Attempt, GradedAttempt, Slot
 from heal_core.records import FinishReason, Step
+from heal_core.reference import Reference, reference_of
 from heal_core.store.store import Store
 
 
@@ -178,11 +179,20 @@ def read_trained_on(store: Store, checkpoint_ids: Sequence[str]) -> set[str]:
 def read_run_trajectories(store: Store, run_id: str, phase: str, arm: str = "") -> pl.DataFrame:
     """Return what a run uses in a phase, with verdicts, in the order of problem and sample."""
     return store.frame(
-        "SELECT t.*, p.question, p.answer, p.problem_type, p.spec, p.chunk_index FROM run_trajectories t "
+        "SELECT t.*, p.question, p.answer, p.problem_type, p.chunk_index FROM run_trajectories t "
         "JOIN problems p USING (problem_id) WHERE run_id = $run AND phase = $phase AND arm = $arm "
         "ORDER BY chunk_index, problem_id, parent_id, sample_index, trajectory_id",
         {"run": run_id, "phase": phase, "arm": arm},
     )
+
+
+def read_references(store: Store, problem_ids: Iterable[str]) -> dict[str, Reference]:
+    """Return what problems are compared with, each once: tests can be large, and texts of a problem are many."""
+    frame = store.frame_for(
+        sorted(set(problem_ids)),
+        "SELECT problem_id, answer, problem_type, spec FROM problems SEMI JOIN wanted ON problem_id = id",
+    )
+    return {row["problem_id"]: reference_of(row) for row in frame.iter_rows(named=True)}
 
 
 def read_bands(store: Store, run_id: str, split: str | None = None) -> dict[str, str]:
@@ -210,11 +220,11 @@ def steps_of(profile: dict[str, Any], num_chars: int, num_tokens: int) -> tuple[
 
 
 def read_texts(store: Store, trajectory_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return question, answer, problem type, spec and whole response of trajectories, by ascending id."""
+    """Return question and whole response of trajectories, by ascending id."""
     frame = store.frame_for(
         sorted(set(trajectory_ids)),
-        "SELECT trajectory_id, problem_id, question, answer, problem_type, spec, prefix || text AS response, "
-        "num_tokens FROM trajectories JOIN problems USING (problem_id) SEMI JOIN wanted ON trajectory_id = id "
+        "SELECT trajectory_id, problem_id, question, prefix || text AS response, num_tokens "
+        "FROM trajectories JOIN problems USING (problem_id) SEMI JOIN wanted ON trajectory_id = id "
         "ORDER BY trajectory_id",
     )
     return list(frame.iter_rows(named=True))

@@ -109,7 +109,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Settings], type[HealError], list[str]
     "empty problem file": (
         lambda folder: {"problems__path": write(folder / "rows.jsonl")},
         InputError,
-        ["rows.jsonl is empty", "one JSON object per line"],
+        ["rows.jsonl is empty", "it has no rows"],
     ),
     "unknown column": (
         lambda folder: {"problems__path": write(folder / "rows.jsonl", {"text": "1 + 1?", "label": "2"})},

@@ -45,6 +45,9 @@ def check_problems(config: ProblemsConfig, verify: VerifyConfig) -> Finding:
             "give more problems, another problems.held_out_fraction, a problems.evaluation_path or a source's split"
         )
         return Finding("problems", "fail", f"{found}; both sides are needed", remedy)
+    if verify.sandbox.kind == "none" and any(problem.problem_type == "code" for problem in loaded.problems):
+        remedy = "set verify.sandbox.kind back to bubblewrap, unless this machine may be lost"
+        return Finding("problems", "warn", f"{found}; programs written by models run without a sandbox", remedy)
     if loaded.quarantined:
         remedy = f"correct row {first.line} of {first.source}, or go on without"
         if Path(first.source).suffix == ".jsonl" and Path(first.source).is_file():

@@ -1,16 +1,15 @@
-"""A program that a model wrote against the tests of its problem: taken from it, run in the sandbox, judged outside.
+"""A program that a model wrote against the tests of its problem: run in the sandbox, judged outside.
 
 What a test expects never comes near the program: what it printed or returned is compared here, or, where a
 dataset brings test programs, in a second sandbox that sees only values (`code_checker`). What does not belong
-here: the sandbox (`heal_core.sandbox`), what is equal (`code_outputs`), where tests come from (`code_rows`).
+here: the sandbox (`heal_core.sandbox`), taking the program from its text (`code_text`), what is equal
+(`code_outputs`), where tests come from (`code_rows`).
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-import re
 import signal
 import socket
 import time
@@ -27,12 +26,11 @@ from heal_core.records import VerdictLabel
 from heal_core.sandbox.config import SandboxConfig
 from heal_core.sandbox.run import Sandbox
 from heal_core.sandbox.running import Ended, RunningProgram, SandboxResult
+from heal_core.verify.code_channel import Channel, Fault, Gone, Late
 from heal_core.verify.code_outputs import outputs_equal, values_equal
 from heal_core.verify.code_tests import CodeTests
 from heal_core.verify.code_values import Handle, decode
 
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<ticks>```+|~~~+)[ \t]*(?P<language>[^\s`]*)[^`\n]*$", re.MULTILINE)
-_PYTHON = frozenset({"python", "python3", "py", "py3"})
 _FAULTS = {
     Ended.WALL: "time_limit",
     Ended.CPU: "time_limit",
@@ -45,28 +43,6 @@ _GRACE_SECONDS = 2.0
 _START_SECONDS = 60.0
 
 Outcome = tuple[VerdictLabel, str | None]
-
-
-def find_code(text: str, entry_point: str = "") -> tuple[str | None, str | None]:
-    """Return the program of a text, and where it stood.
-
-    Only what follows the last `</think>` counts; an unclosed `<think>` has none. "code_block" is the last complete
-    block that names Python; without one, "bare_block" is the last that names no language, and "whole_text" an answer
-    that is a program as it stands. Of blocks, the last that defines the function `entry_point` goes before
-    others: a block that shows its use may follow.
-    """
-    answer = text.rpartition("</think>")[2]
-    if "<think>" in answer:
-        return None, None
-    blocks = list(_blocks(answer))
-    for extraction, languages in (("code_block", _PYTHON), ("bare_block", frozenset({""}))):
-        found = [code for language, code in blocks if language in languages and code.strip()]
-        if found:
-            defines = re.compile(rf"^[ \t]*(?:def {re.escape(entry_point)}\b|class Solution\b)", re.MULTILINE)
-            return ([code for code in found if entry_point and defines.search(code)] or found)[-1], extraction
-    if not blocks and not _FENCE.search(answer) and _is_program(answer):
-        return answer.strip(), "whole_text"
-    return None, None
 
 
 def read_tests(spec: str) -> CodeTests | None:
@@ -85,7 +61,7 @@ def grade_code(code: str | None, tests: CodeTests | None, config: SandboxConfig,
     "unsupported_test: 3" that hands the program what is no plain data, "sandbox_failed".
 
     Args:
-        code: The program (`find_code`).
+        code: The program (`code_text.find_code`).
         tests: The problem's (`read_tests`).
         config: The limits; `wall_seconds` and `cpu_seconds` are those of one test.
         code_seconds: Time for all tests together.
@@ -109,43 +85,6 @@ def max_seconds(code_seconds: float) -> float:
     return code_seconds + 2 * (_START_SECONDS + _SLACK_SECONDS + _GRACE_SECONDS)
 
 
-def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Yield language and content of each complete fenced block."""
-    opened: re.Match[str] | None = None
-    for fence in _FENCE.finditer(text):
-        if opened is None:
-            opened = fence
-        elif fence["ticks"][0] == opened["ticks"][0] and not fence["language"]:
-            yield opened["language"].lower(), _outdent(text[opened.end() + 1 : fence.start()], opened["indent"])
-            opened = None
-
-
-def _outdent(code: str, indent: str) -> str:
-    """Return the lines without the indentation of their fence, as within a list."""
-    return re.sub(f"^{indent}", "", code, flags=re.MULTILINE) if indent else code
-
-
-def _is_program(text: str) -> bool:
-    """Return whether a text without blocks is meant as a program: more than words and values."""
-    try:
-        tree = ast.parse(text.strip())
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
-    return any(isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Call)) for node in ast.walk(tree))
-
-
-class _Fault(Exception):
-    """Why a test did not pass."""
-
-
-class _Late(_Fault):
-    """The other side took too long."""
-
-
-class _Gone(_Fault):
-    """The other side closed its end."""
-
-
 @dataclass
 class _Run:
     """One program with its tests and limits; `deadline` is known when it has begun."""
@@ -162,7 +101,7 @@ class _Run:
             return self._find_fault_of_programs()
         ours, theirs = socket.socketpair()
         with ours, self._solution(theirs) as solution:
-            channel = _Channel(ours, self._max_bytes)
+            channel = Channel(ours, self._max_bytes)
             number = 0
             try:
                 self._begin(channel)
@@ -171,15 +110,15 @@ class _Run:
                 for number, fault in enumerate(self._faults(channel), start=1):
                     if fault is not None:
                         return f"{fault}: {number}"
-            except _Late:
+            except Late:
                 return f"time_limit: {number + 1}"
-            except _Gone:
+            except Gone:
                 return f"{solution.find_fault()}: {number + 1}"
-            except _Fault as fault:
+            except Fault as fault:
                 return f"{fault}: {number + 1}"
         return None
 
-    def _faults(self, channel: _Channel) -> Iterator[str | None]:
+    def _faults(self, channel: Channel) -> Iterator[str | None]:
         for test in self.tests.stdin:
             seconds = self._seconds()
             channel.send({"stdin": test.input, "seconds": seconds, "max_bytes": self._max_output_bytes})
@@ -190,18 +129,18 @@ class _Run:
             answer = channel.receive(self._seconds())
             yield self._fault_of_value(answer, call.expected)
 
-    def _begin(self, channel: _Channel) -> None:
+    def _begin(self, channel: Channel) -> None:
         """Wait until the other side is there, which on a busy machine is no fault of the solution."""
         try:
             channel.receive(_START_SECONDS)
-        except _Late:
+        except Late:
             raise SandboxError(f"what runs the solution did not answer within {_START_SECONDS:g} s") from None
         self.deadline = time.monotonic() + self.code_seconds
 
-    def _load(self, channel: _Channel) -> None:
+    def _load(self, channel: Channel) -> None:
         channel.send({"load": True})
         if "raised" in channel.receive(self._seconds()):
-            raise _Fault("runtime_error")
+            raise Fault("runtime_error")
 
     def _fault_of_value(self, answer: Mapping[str, Any], expected: Any) -> str | None:
         if "value" not in answer:
@@ -225,17 +164,17 @@ class _Run:
         }
         files = {"tests.json": json.dumps(given).encode()}
         with ours, near, self._solution(far) as solution, self._checker(near, theirs, files):
-            channel = _Channel(ours, self._max_bytes)
+            channel = Channel(ours, self._max_bytes)
             for number in range(1, len(self.tests.programs) + 1):
                 try:
                     if number == 1:
                         self._begin(channel)
                     outcome = channel.receive(self._seconds()).get("outcome")
-                except _Late:
+                except Late:
                     return f"time_limit: {number}"
-                except _Gone:
+                except Gone:
                     return f"{solution.find_fault()}: {number}"
-                except _Fault as fault:
+                except Fault as fault:
                     return f"{fault}: {number}"
                 if outcome != "passed":
                     return f"{_OUTCOMES.get(str(outcome), 'unsupported_test')}: {number}"
@@ -289,7 +228,7 @@ class _Run:
         """Return how long the next test may take."""
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise _Late
+            raise Late
         return min(left, self.config.wall_seconds)
 
     @cached_property
@@ -328,60 +267,6 @@ class _Program:
         except TimeoutError:  # it only closed its end
             return "runtime_error"
         return _FAULTS.get(result.ended, "runtime_error")
-
-
-class _Channel:
-    """Lines of JSON over a socket whose other side is not trusted."""
-
-    def __init__(self, connection: socket.socket, max_bytes: int) -> None:
-        """Take over our end."""
-        self._connection = connection
-        self._max_bytes = max_bytes
-        self._rest = bytearray()
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Write a line.
-
-        Raises:
-            _Fault: If the other side does not take it.
-        """
-        self._connection.settimeout(_START_SECONDS)
-        try:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
-        except TimeoutError:
-            raise _Late from None
-        except OSError:
-            raise _Gone from None
-
-    def receive(self, seconds: float) -> dict[str, Any]:
-        """Return the next line.
-
-        Raises:
-            _Fault: If none comes in time, or it is none.
-        """
-        deadline = time.monotonic() + seconds
-        while (end := self._rest.find(b"\n")) < 0:
-            if len(self._rest) > self._max_bytes:
-                raise _Fault("output_limit")
-            self._connection.settimeout(max(deadline - time.monotonic(), 1e-3))
-            try:
-                chunk = self._connection.recv(2**16)
-            except TimeoutError:
-                raise _Late from None
-            except OSError:
-                raise _Gone from None
-            if not chunk:
-                raise _Gone
-            self._rest += chunk
-        line = bytes(self._rest[:end])
-        del self._rest[: end + 1]
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
-            raise _Fault("runtime_error")
-        return message
 
 
 def _fault_of_output(answer: Mapping[str, Any], expected: str) -> str | None:

@@ -24,7 +24,8 @@ from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.records import Verdict, VerdictLabel
 from heal_core.reference import Reference
 from heal_core.specs import AnswerSpec, ChoiceSpec, GymSpec, read_spec
-from heal_core.verify.code import find_code, grade_code, read_tests
+from heal_core.verify.code import grade_code, read_tests
+from heal_core.verify.code_text import find_code
 from heal_core.verify.config import DEFAULTS, VerifyConfig
 from heal_core.verify.gym import grade_gym
 from heal_core.verify.notation import TEXT, unify

@@ -135,4 +135,5 @@ def test_programs_need_a_sandbox(
     assert "model-written code runs only in a sandbox" in refused.found
     assert "--unsafe-no-sandbox" in refused.remedy
     anyhow = VerifyConfig(num_workers=1, sandbox=SandboxConfig(kind="none"))
-    assert check_problems(config, anyhow).state == "ok"
+    told = check_problems(config, anyhow)
+    assert (told.state, "run without a sandbox" in told.found) == ("warn", True)

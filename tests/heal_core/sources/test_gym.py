@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from heal_core.errors import InputError
+from heal_core.gradable import find_ungradable
 from heal_core.problems import load_problems
 from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
 from heal_core.sources.config import ProblemsConfig, SourceConfig
 from heal_core.sources.read import Tally, read_source
 from heal_core.sources.row import Refusal, SourceRow
+from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import grade
+from heal_core.verify.pool import VerifierPool
 
 pytestmark = [pytest.mark.usefixtures("reasoning_gym"), pytest.mark.slow]
 
@@ -54,11 +57,14 @@ def test_reading_stops_where_nobody_asks() -> None:
     assert tally.num_read == 3
 
 
-def test_an_answer_that_its_own_scorer_refuses_is_told(read: Read) -> None:
-    rows = read(reasoning_gym={"dataset": "intermediate_integration", "size": 10, "seed": 1})
-    reasons = {row.content.reason.partition(":")[0] for row in rows if isinstance(row.content, Refusal)}
-    assert reasons == {"oracle_not_accepted"}  # an Integral that sympy left as it was
-    assert len([row for row in rows if not isinstance(row.content, Refusal)]) > 5
+def test_an_answer_that_its_own_scorer_refuses_makes_no_problem() -> None:
+    source = {"reasoning_gym": {"dataset": "intermediate_integration", "size": 10, "seed": 1}}
+    config = ProblemsConfig(sources=[source])  # type: ignore[list-item]
+    with VerifierPool(VerifyConfig(timeout_seconds=60, num_workers=1)) as pool:
+        loaded = load_problems(config, lambda problems: find_ungradable(problems, pool))
+    # an Integral that sympy left as it was
+    assert {row.reason for row in loaded.quarantined} == {"unverifiable: its own answer is wrong (different)"}
+    assert len(loaded.problems) > 5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from heal_core.reference import make_reference
 from heal_core.sandbox import probe
 from heal_core.sandbox.config import SandboxConfig
 from heal_core.specs import read_spec, write_spec
-from heal_core.verify.code import find_code, grade_code, read_tests
+from heal_core.verify.code import grade_code, read_tests
 from heal_core.verify.code_rows import CodeProblem, code_problem_from
 from heal_core.verify.code_tests import CallTest, CodeTests, StdinTest
 from heal_core.verify.config import VerifyConfig
@@ -243,31 +243,6 @@ def test_no_code_is_wrong() -> None:
     assert (verdict.label, verdict.reason, verdict.extracted) == (VerdictLabel.WRONG, "no_code", None)
 
 
-@pytest.mark.parametrize(
-    ("text", "code", "extraction"),
-    [
-        ("```python\na\n```", "a\n", "code_block"),
-        ("```python\na\n```\nbetter:\n```py\nb\n```\nDone.", "b\n", "code_block"),
-        ("```python\na\n```\nThen run\n```\nb\n```", "a\n", "code_block"),
-        ("```python\na\n```\nand\n```python\nb", "a\n", "code_block"),  # the last one is cut off
-        ("<think>```python\na\n```</think>```Python3\nb\n```", "b\n", "code_block"),
-        ("~~~python\na\n~~~", "a\n", "code_block"),
-        ("1. So:\n  ```python\n  if a:\n      b\n\n  ```", "if a:\n    b\n\n", "code_block"),
-        ("  ```python\na\n  ```", "a\n", "code_block"),
-        ("```\na\n```", "a\n", "bare_block"),
-        ("import sys\nprint(1)", "import sys\nprint(1)", "whole_text"),
-        ("<think>```python\na\n```", None, None),
-        ("<think>```python\na\n```</think>It is 5.", None, None),
-        ("```bash\nls\n```", None, None),
-        ("```python\n```", None, None),
-        ("42", None, None),
-        ("The answer is 5", None, None),
-    ],
-)
-def test_the_last_complete_block_is_the_program(text: str, code: str | None, extraction: str | None) -> None:
-    assert find_code(text) == (code, extraction)
-
-
 def verdicts(config: VerifyConfig, codes: list[str]) -> list[Verdict]:
     reference = make_reference("x", "code", write_spec(SUM))
     with VerifierPool(config) as pool:
@@ -293,11 +268,3 @@ def test_a_pool_refuses_programs_where_no_sandbox_works(monkeypatch: pytest.Monk
 def test_without_sandbox_programs_are_graded_alike() -> None:
     right, wrong = verdicts(VerifyConfig(sandbox=SandboxConfig(kind="none")), [SUM_CODE, "print(3)"])
     assert (right.label, wrong.reason) == (VerdictLabel.CORRECT, "failed_test: 2")
-
-
-def test_a_block_that_shows_how_a_function_is_used_is_not_the_program() -> None:
-    text = f"So:\n```python\n{DOUBLE_CODE}\n```\nUsage:\n```python\nprint(double(2))\n```\n"
-    assert find_code(text, "double") == (f"{DOUBLE_CODE}\n", "code_block")
-    assert find_code(text) == find_code(text, "triple") == ("print(double(2))\n", "code_block")
-    verdict = grade(text, make_reference(DOUBLE_CODE, "code", write_spec(DOUBLE)))
-    assert verdict.label is VerdictLabel.CORRECT

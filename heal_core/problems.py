@@ -38,8 +38,9 @@ _ALIASES = {
     "unit": ("unit",),
     "spec": ("spec",),
 }
-_TOPIC_SIGN = "question_type"
-"""A column of NuminaMath and OpenR1, in whose `problem_type` stands the topic, such as Algebra."""
+_OTHER_TYPE_SIGNS = ("question_type", "problem_source")
+"""Columns beside which `problem_type` means something else: in NuminaMath and OpenR1 the topic, such as Algebra, in
+OpenMathReasoning where the answer is from, such as has_answer_extracted."""
 _DUPLICATE, _CONFLICT = "duplicate", "conflicting_answer"
 
 
@@ -217,7 +218,8 @@ def to_problem(row: Mapping[str, Any], columns: Columns, source_name: str) -> Pr
     """Return the row as a problem that is its own cluster, on the train side for now."""
     named = {meaning: _columns_of(meaning, columns) for meaning in _ALIASES}
     fields = {meaning: _first(row, names) for meaning, names in named.items()}
-    if _TOPIC_SIGN in row and "problem_type" not in columns.values() and fields["problem_type"] not in PROBLEM_TYPES:
+    means_another = "problem_type" not in columns.values() and any(sign in row for sign in _OTHER_TYPE_SIGNS)
+    if means_another and fields["problem_type"] not in PROBLEM_TYPES:
         fields["problem_type"] = None
     is_code = fields["problem_type"] == "code" or (not fields["problem_type"] and has_tests(row))
     for meaning in () if is_code else ("problem", "answer"):

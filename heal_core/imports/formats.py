@@ -22,6 +22,8 @@ NEMO_COLUMNS = ("_full_generation", "generation", "generated_solution")
 """Where a line of NeMo-Skills has its text: whole where the reasoning was cut off for grading, else as it is."""
 
 _NEMO_REASONING = "reasoning_content"
+_NEMO_MODE, _ATTEMPT_MODE = "inference_mode", "cot"
+"""How a text of OpenMathReasoning was written; in another mode (tir, genselect) it is no attempt at the problem."""
 _MODEL = "generation_model"
 _FINISH: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), FinishReason.STOP),
@@ -102,6 +104,9 @@ def _nemo_skills(row: Mapping[str, Any]) -> list[Generation | Refusal]:
         return [Refusal(f"no_generation: expected a text in one of {', '.join(NEMO_COLUMNS)}")]
     if row.get(_NEMO_REASONING):
         return [Refusal(f"reasoning_apart: it is in {_NEMO_REASONING}, so {column} holds only what came after it")]
+    mode = row.get(_NEMO_MODE)
+    if mode is not None and mode != _ATTEMPT_MODE:
+        return [Refusal(f"other_mode: {_NEMO_MODE} is {mode!r}, expected {_ATTEMPT_MODE}: an attempt without tools")]
     return [_generation(row[column], row.get("finish_reason"), row.get(_MODEL))]
 
 

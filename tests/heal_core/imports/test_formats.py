@@ -113,6 +113,13 @@ def test_a_wrong_problem_type_is_still_refused() -> None:
     assert isinstance(kept, Problem) and kept.problem_type == "numeric"
 
 
+def test_the_problem_type_of_openmathreasoning_says_where_the_answer_is_from() -> None:
+    row = {"problem": "1 + 1?", "expected_answer": "2", "problem_type": "has_answer_extracted"}
+    assert isinstance(to_problem(row, {}, "s"), Refusal)
+    problem = to_problem(row | {"problem_source": "aops_c6_high_school_olympiads"}, {}, "s")
+    assert isinstance(problem, Problem) and problem.problem_type == "math"
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -146,6 +153,8 @@ def test_bad_lines_of_nemo_skills_are_told_apart(tmp_path: Path) -> None:
         tmp_path,
         {"problem": "1 + 1?", "expected_answer": "2"},
         NEMO | {"reasoning_content": "1 + 1 is 2."},
+        NEMO | {"inference_mode": "tir"},
+        NEMO | {"inference_mode": "cot"},
         NEMO | {"generation": 7},
         NEMO | {"generation": ["\\boxed{2}"]},
         NEMO | {"generation": "half \ud800"},
@@ -155,6 +164,8 @@ def test_bad_lines_of_nemo_skills_are_told_apart(tmp_path: Path) -> None:
     assert reasons(path, "nemo-skills") == [
         ["no_generation"],
         ["reasoning_apart"],
+        ["other_mode"],
+        ["good"],
         ["good"],  # a number is its digits
         ["bad_type"],
         ["bad_unicode"],

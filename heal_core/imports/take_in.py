@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from heal_core import interruption
+from heal_core import __version__, interruption
 from heal_core.engines.base import Engine, GivenText, UnreadableText
 from heal_core.errors import InputError
 from heal_core.fill import trajectory_row
@@ -115,8 +115,8 @@ class _Work:
     """A file that is being taken in: what it is, what was stored of it, and what is about to be.
 
     Attributes:
-        import_id: Content key of file, layout, model, teacher and problems.
-        refused: What an earlier start of the same import had put in quarantine.
+        import_id: Content key of file, layout, model, teacher, problems, what columns mean and the version of HEAL.
+        refused: What an earlier start of the same import had put in quarantine, with the reason's code.
         items: Generations that wait for the teacher.
         bad: Generations that wait for the quarantine: where, why, and the text or row.
     """
@@ -125,7 +125,7 @@ class _Work:
     model: str | None
     import_id: str
     counts: ImportedFile
-    refused: set[Place]
+    refused: dict[Place, str]
     items: list[_Item] = field(default_factory=list)
     bad: list[tuple[Place, str, str]] = field(default_factory=list)
 
@@ -182,7 +182,8 @@ class Importer:
             "teacher_key": content_key(dict(self._target.teacher)),
             "problems_digest": content_key(sorted(problem.problem_id for problem in self._target.problems)),
         }
-        import_id = content_key("import", made_of)
+        # other columns or another version may read a row that was refused: that is another import
+        import_id = content_key("import", made_of, sorted(self._target.columns.items()), __version__)
         work = _Work(layout, model, import_id, ImportedFile(file.place, layout), read_refused(self._store, import_id))
         for row in read_source(SourceConfig(path=file.place), Tally()):
             self._sort(row, work)
@@ -241,6 +242,7 @@ class Importer:
         known = read_known(self._store, "trajectories", "trajectory_id", [item.key.row_id for item in items])
         unknown = [item for item in items if item.key.row_id not in known]
         missing = [item for item in unknown if item.place not in work.refused]
+        refused = [work.refused[item.place] for item in unknown if item.place in work.refused]
         answers = self._read(missing)
         good: list[tuple[_Item, Completion]] = []
         for item in missing:
@@ -256,9 +258,9 @@ class Importer:
         counts.num_imported += len(good)
         counts.num_new_tokens += sum(len(answer.token_ids) for _, answer in good)
         counts.num_there += len(known)
-        counts.num_quarantined += len(work.bad) + len(unknown) - len(missing)
+        counts.num_quarantined += len(work.bad) + len(refused)
         counts.reasons.update(reason.partition(":")[0] for _, reason, _ in work.bad)
-        counts.reasons.update(["as before"] * (len(unknown) - len(missing)))
+        counts.reasons.update(refused)
         counts.problem_ids |= {item.key.problem_id for item in items if item.key.row_id in stored}
         work.items, work.bad = [], []
         self._on_shard(counts)

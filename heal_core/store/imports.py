@@ -21,12 +21,14 @@ def read_last_indices(store: Store, recipe_ids: Sequence[str]) -> dict[tuple[str
     return {(recipe_id, problem_id): last for recipe_id, problem_id, last in frame.iter_rows()}
 
 
-def read_refused(store: Store, import_id: str) -> set[tuple[str, int, int]]:
-    """Return the places (file, line, generation) that an import has put in quarantine so far."""
+def read_refused(store: Store, import_id: str) -> dict[tuple[str, int, int], str]:
+    """Return the places (file, line, generation) that an import has put in quarantine, with the code of the reason."""
     rows = store.rows(
-        "SELECT source, line, generation_index FROM import_quarantine WHERE import_id = ? ORDER BY ALL", [import_id]
+        "SELECT source, line, generation_index, split_part(reason, ':', 1) AS code FROM import_quarantine "
+        "WHERE import_id = ? ORDER BY ALL",
+        [import_id],
     )
-    return {(row["source"], row["line"], row["generation_index"]) for row in rows}
+    return {(row["source"], row["line"], row["generation_index"]): row["code"] for row in rows}
 
 
 def count_first(store: Store, import_id: str) -> int:

@@ -98,6 +98,7 @@ def test_importing_twice_changes_nothing_and_starts_no_engine(store: Store, file
     (found,) = find_files(str(file))
     counts = importer.take_in(found)
     assert (counts.num_imported, counts.num_there, counts.num_unmatched, counts.num_quarantined) == (0, 5, 2, 2)
+    assert counts.reasons == {"too_long": 1, "empty_text": 1}  # what the teacher had refused is known, and why
     assert contents(store) == before
 
 
@@ -136,6 +137,17 @@ def test_bad_rows_are_kept_with_their_place(store: Store, tmp_path: Path) -> Non
     rows = store.rows("SELECT line, reason, raw FROM import_quarantine ORDER BY line")
     assert [(row["line"], row["reason"].partition(":")[0]) for row in rows] == [(1, "invalid_json"), (3, "no_answer")]
     assert rows[0]["raw"] == "{broken\n"
+
+
+def test_what_was_refused_is_looked_at_again_once_its_columns_are_named(store: Store, tmp_path: Path) -> None:
+    """The bug: its place was remembered, and the text stayed in quarantine under any mapping."""
+    path = write_file(tmp_path / "a.jsonl", [{"frage": "1 + 1?", "expected_answer": "2", "generation": "it is 2"}])
+    (counts,) = import_into(store, path)
+    assert (counts.num_imported, counts.reasons) == (0, {"no_problem": 1})
+    (counts,) = import_into(store, path, columns={"frage": "problem"})
+    assert (counts.num_imported, counts.num_quarantined) == (1, 0)
+    origins = store.rows("SELECT num_imported, num_quarantined FROM imports ORDER BY rowid")
+    assert [tuple(row.values()) for row in origins] == [(0, 1), (1, 0)]
 
 
 def test_a_file_without_rollouts_is_refused(store: Store, tmp_path: Path) -> None:

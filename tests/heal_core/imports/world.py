@@ -10,6 +10,7 @@ from heal_core.imports.formats import RolloutFormat
 from heal_core.imports.take_in import ImportedFile, Importer, Target
 from heal_core.problems import to_problem
 from heal_core.records import Problem
+from heal_core.sources.config import Columns
 from heal_core.sources.files import find_files
 from heal_core.sources.row import Refusal
 from heal_core.store.problems import store_problems
@@ -60,11 +61,12 @@ def import_into(
     engine: ScriptedEngine | None = None,
     problems: list[Problem] = PROBLEMS,
     teacher: dict[str, str] = TEACHER,
+    columns: Columns | None = None,
 ) -> list[ImportedFile]:
     """Return what became of each file."""
     store_problems(store, problems, 2)
     engine = engine or ScriptedEngine()
-    importer = Importer(store, lambda: engine, Target(problems, {}, teacher, "teacher"))
+    importer = Importer(store, lambda: engine, Target(problems, columns or {}, teacher, "teacher"))
     return [importer.take_in(file, layout, model) for path in files for file in find_files(str(path))]
 
 

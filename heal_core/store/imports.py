@@ -43,13 +43,14 @@ def count_first(store: Store, import_id: str) -> int:
 
 
 def read_imported(store: Store, reading_id: str, problem_ids: Sequence[str]) -> dict[str, list[Attempt]]:
-    """Return the imported rollouts of problems that were read in one way, by problem in the order of their samples."""
+    """Return the imported rollouts of problems that were read in one way, by problem, the first imported first."""
     frame = store.frame_for(
         sorted(set(problem_ids)),
         "SELECT problem_id, trajectory_id, slot_id, limit_tokens, num_tokens, finish_reason FROM trajectories "
         "SEMI JOIN wanted ON problem_id = id WHERE recipe_id IN ("
         "SELECT recipe_id FROM recipes WHERE kind = 'imported' AND settings ->> '$.reading_id' = ?) "
-        "ORDER BY problem_id, sample_index, trajectory_id",
+        # indices count the samples of a writer: by them alone, a later one's would take the places of the first's
+        "ORDER BY problem_id, created_at, sample_index, trajectory_id",
         [reading_id],
     )
     found: dict[str, list[Attempt]] = defaultdict(list)

@@ -41,6 +41,13 @@ def test_a_run_uses_the_first_of_each_of_its_problems(filled: Store) -> None:
     assert chosen(filled, [TWO]) == {TWO: [("four", False)]}
 
 
+def test_what_is_imported_later_of_another_writer_takes_no_ones_place(filled: Store, tmp_path: Path) -> None:
+    rows = [line("1 + 1?", "2", text) for text in ("later", "later still")]
+    import_into(filled, write_file(tmp_path / "b.jsonl", rows), model="R1")
+    texts = [text for text, _ in chosen(filled, [ONE])[ONE]]
+    assert texts == ["short", "cut", "rather a long one", "last", "later", "later still"]
+
+
 def test_a_text_that_does_not_fit_the_limit_counts_as_cut(filled: Store) -> None:
     # 17 characters are 17 tokens, and the end of the turn takes one more
     assert chosen(filled, [ONE], max_tokens=17)[ONE][2] == ("rather a long one", True)

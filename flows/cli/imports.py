@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,7 +104,7 @@ def _sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _find_files(paths: Sequence[str]) -> list[SourceFile]:
-    """Return the files of all paths, each once, in the order in which they are named.
+    """Return the files of all paths, each once under whatever name, in the order in which they are named.
 
     Raises:
         InputError: If there is none.
@@ -116,7 +117,11 @@ def _find_files(paths: Sequence[str]) -> list[SourceFile]:
             raise InputError(
                 f"there is no file {path}. Expected rollouts as OpenR1 (Parquet) or NeMo-Skills (JSON Lines) has them."
             )
-    found = {file.place: file for path in paths for file in find_files(path)}
+    found: dict[str, SourceFile] = {}
+    for path in paths:
+        for file in find_files(path):
+            # by two names it would be read twice, and each of its texts be two samples
+            found.setdefault(file.place if "://" in path else os.path.realpath(file.path), file)
     return list(found.values())
 
 

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.cli.imports import _find_files
+
 pytestmark = pytest.mark.slow
 
 WANTED = {"extremely_hard": 5, "hard": 2, "easy": 4}
@@ -108,6 +110,15 @@ def test_rollouts_go_out_and_in_and_on_to_the_end(
     assert all(row["wrong"].startswith(row["prefix"]) for row in repairs)
     assert run.one("SELECT count(*) FROM example_lineage WHERE model_name_or_path = 'lab-teacher'")
     assert heal("store", "check", "--workspace", tmp_path / "workspace").returncode == 0
+
+
+def test_a_file_of_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "link.jsonl").symlink_to("a.jsonl")
+    monkeypatch.chdir(tmp_path)
+    files = _find_files(["b.jsonl", str(tmp_path / "*.jsonl"), "./a.jsonl"])
+    assert [file.place for file in files] == ["b.jsonl", str(tmp_path / "a.jsonl")]
 
 
 def test_a_mistake_is_told_with_its_remedy(heal: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from heal_core.keys import content_key, row_key
@@ -69,11 +70,11 @@ class TextKey:
     finish_reason: FinishReason
     occurrence: int
 
-    @property
+    @cached_property
     def slot_id(self) -> str:
         parts = (self.problem_id, self.recipe_id, content_key(self.text), str(self.finish_reason), self.occurrence)
         return content_key("slot", IMPORTED, Kind.ROLLOUT, *parts)
 
-    @property
+    @cached_property
     def row_id(self) -> str:
         return row_key(self.slot_id, 0)  # nobody knows under which limit it was written

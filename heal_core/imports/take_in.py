@@ -115,7 +115,7 @@ class _Work:
     """A file that is being taken in: what it is, what was stored of it, and what is about to be.
 
     Attributes:
-        import_id: Content key of file, layout, model, teacher, problems, what columns mean and the version of HEAL.
+        import_id: Content key of file and place, layout, model, teacher, problems, columns and the version of HEAL.
         refused: What an earlier start of the same import had put in quarantine, with the reason's code.
         items: Generations that wait for the teacher.
         bad: Generations that wait for the quarantine: where, why, and the text or row.
@@ -183,7 +183,7 @@ class Importer:
             "problems_digest": content_key(sorted(problem.problem_id for problem in self._target.problems)),
         }
         # other columns or another version may read a row that was refused: that is another import
-        import_id = content_key("import", made_of, sorted(self._target.columns.items()), __version__)
+        import_id = content_key("import", file.place, made_of, sorted(self._target.columns.items()), __version__)
         work = _Work(layout, model, import_id, ImportedFile(file.place, layout), read_refused(self._store, import_id))
         for row in read_source(SourceConfig(path=file.place), Tally()):
             self._sort(row, work)

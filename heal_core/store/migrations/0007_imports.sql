@@ -16,7 +16,7 @@ CREATE TABLE imports (
     imported_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE imports IS 'Each file of rollouts that was taken in to its end; num_read is the sum of the four others.';
-COMMENT ON COLUMN imports.import_id IS 'Content key of the file''s bytes, format, model, teacher and problems: the same import again is the same row.';
+COMMENT ON COLUMN imports.import_id IS 'Content key of the file''s place and bytes, format, model, teacher, problems, columns and version of HEAL: the same import again is the same row.';
 COMMENT ON COLUMN imports.source IS 'The file, as it was named.';
 COMMENT ON COLUMN imports.file_digest IS 'SHA-256 of its bytes, unpacked.';
 COMMENT ON COLUMN imports.format IS 'openr1 or nemo-skills.';

@@ -119,6 +119,10 @@ def test_the_same_text_in_two_files_of_one_command_is_two_samples(store: Store, 
     assert [counts.num_imported for counts in import_into(store, *files)] == [1, 1, 1]
     assert [counts.num_imported for counts in import_into(store, *files)] == [0, 0, 0]
     assert [row[3] for row in texts(store)] == [0, 1, 2]
+    # the files are equal to the byte, and still each has its own counts
+    assert store.rows("SELECT source, num_imported FROM imports ORDER BY source") == [
+        {"source": str(file), "num_imported": 1} for file in files
+    ]
 
 
 def test_who_wrote_a_text_and_who_read_it_is_part_of_what_it_is(store: Store, file: Path) -> None:

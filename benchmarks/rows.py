@@ -170,11 +170,14 @@ def trajectory_rows(columns: Columns, rows: pl.DataFrame, config: SyntheticConfi
         "num_prefix_tokens": prefix_tokens,
         "num_tokens": num_tokens,
         "num_prompt_tokens": prefix_tokens + 80,
+        "num_cached_tokens": None,
+        "entropy_source": "exact",
         "mean_entropy_nats": columns.rng.gamma(2.0, 0.2, num),
         "mean_logprob_nats": -columns.rng.gamma(2.0, 0.2, num),
         "seconds": columns.rng.gamma(2.0, 0.5, num),
         "created_at": _WRITTEN_AT,
         **columns.token_arrays(num_tokens, num_chars),
+        "entropy_radii": None,
     }
 
 
@@ -213,6 +216,8 @@ def _profile_rows(columns: Columns, rows: pl.DataFrame, config: SyntheticConfig)
         "window_size": num_steps,
         "z_score": columns.rng.normal(0.0, 1.0, num),
         "flat": False,
+        "entropy_source": "exact",
+        "is_certain": True,
     }
 
 

@@ -45,20 +45,19 @@ from heal_core.verify.config import VerifyConfig
 
 MIN_GENERATIONS = 8
 
-_ENGINE_PACE = {"batch_size", "num_threads", "stall_seconds", "call_seconds"}
 _NOT_IDENTITY: dict[str, Any] = {
     "workspace": True,
     "on_busy": True,
     "chunk_problems": True,
     "failures": True,
     "notify": True,
-    "teacher": _ENGINE_PACE,
-    "student": _ENGINE_PACE,
-    "scorer": _ENGINE_PACE,
+    "teacher": True,
+    "student": True,
+    "scorer": True,
     "verify": {"num_workers", "max_tasks_per_worker"},
     "sft": True,
 }
-"""Where a run is kept and how fast it goes; `sft` says for itself what is its identity."""
+"""Where a run is kept and how fast it goes; models and `sft` say for themselves what is their identity."""
 
 
 class RolloutsConfig(BaseModel):
@@ -138,7 +137,13 @@ class RunConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return what makes a run this run: everything but where it is kept and how fast it goes."""
-        return {**self.model_dump(mode="json", exclude=_NOT_IDENTITY), "sft": self.sft.identity()}
+        return {
+            **self.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            "teacher": self.teacher.identity(),
+            "student": self.student.identity(),
+            "scorer": self.scorer.identity() if self.scorer else None,
+            "sft": self.sft.identity(),
+        }
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -83,6 +83,8 @@ def trajectory_row(slot: Slot, completion: Completion) -> dict[str, Any]:
         "num_prefix_tokens": len(slot.prefix_token_ids),
         "num_tokens": num_tokens,
         "num_prompt_tokens": completion.num_prompt_tokens,
+        "num_cached_tokens": completion.num_cached_tokens,
+        "entropy_source": completion.entropy_source,
         "mean_entropy_nats": float(completion.entropies.mean()) if num_tokens else None,
         "mean_logprob_nats": float(completion.logprobs.mean()) if num_tokens else None,
         "seconds": completion.seconds,
@@ -92,4 +94,5 @@ def trajectory_row(slot: Slot, completion: Completion) -> dict[str, Any]:
         "logprobs": completion.logprobs.astype(np.float32),
         "entropies": completion.entropies.astype(np.float32),
         "token_starts": completion.token_starts.astype(np.int32),
+        "entropy_radii": None if completion.entropy_radii is None else completion.entropy_radii.astype(np.float32),
     }

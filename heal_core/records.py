@@ -15,6 +15,9 @@ import numpy as np
 DISTILLATION, EVALUATION = "distillation", "evaluation"
 """What a run is for."""
 
+EXACT = "exact"
+"""Where an entropy is from: the whole distribution over the vocabulary."""
+
 
 class Kind(StrEnum):
     """What a sampled completion is for."""
@@ -28,6 +31,7 @@ class Kind(StrEnum):
 class FinishReason(StrEnum):
     STOP = "stop"  # the model ended its turn
     LENGTH = "length"  # cut at the limit
+    HOPELESS = "hopeless"  # cut where it had begun to loop (`engines.early_stop`)
 
 
 class VerdictLabel(StrEnum):
@@ -103,11 +107,15 @@ class Completion:
     Attributes:
         token_ids: Sampled tokens, the end-of-turn token not included.
         logprobs: Raw log-probabilities at temperature 1 before top-p, nats, <= 0.
-        entropies: Token entropies (definition D3), nats, within [0, ln V].
+        entropies: Token entropies (definition D3), nats, within [0, ln V]; the middle of each interval
+            where `entropy_radii` is given.
         token_starts: Character offset in `text` at which each token begins.
         text: The decoded tokens.
         num_prompt_tokens: Tokens of prompt and prefix together.
         seconds: Share of the batch's wall time, for accounting only.
+        entropy_radii: Half the width of each entropy's certified interval, nats; None where it is exact.
+        entropy_source: EXACT, or how many of the most probable tokens it is known from: "top_20".
+        num_cached_tokens: How many of the prompt's tokens the engine had read before; None where it does not say.
     """
 
     slot_id: str
@@ -119,6 +127,9 @@ class Completion:
     finish_reason: FinishReason
     num_prompt_tokens: int
     seconds: float
+    entropy_radii: np.ndarray | None = None
+    entropy_source: str = EXACT
+    num_cached_tokens: int | None = None
 
 
 @dataclass(frozen=True)

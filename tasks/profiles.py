@@ -8,7 +8,7 @@ from typing import Any
 from heal_core.config import RunConfig
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.profiles import profile_entropy
-from heal_core.records import EntropyProfile
+from heal_core.records import EXACT, EntropyProfile
 from heal_core.store.reads import read_known, read_tokens
 from tasks.policy import cached_task
 from tasks.session import Session
@@ -81,4 +81,6 @@ def _columns(profile: EntropyProfile) -> dict[str, object]:
         "window_size": found.window_size if found else None,
         "z_score": found.z_score if found else None,
         "flat": found.flat if found else None,
+        "entropy_source": EXACT,
+        "is_certain": True,
     }

@@ -10,11 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from heal_core.engines.price import PriceConfig
+from heal_core.engines.server_config import LaunchConfig, ServerConfig
 from heal_core.records import Completion, FinishReason
 
 
@@ -25,18 +34,23 @@ class Capability(StrEnum):
     EXACT_ENTROPY = "exact_entropy"
 
 
+ENGINE_PACE = frozenset({"batch_size", "num_threads", "stall_seconds", "call_seconds", "price", "launch"})
+"""Settings that change how fast and at what price a model works, and nothing of what it says."""
+
+
 class EngineConfig(BaseModel):
     """Which model runs where.
 
-    `batch_size` rows decode together; `stall_seconds` without a sign of life kill the child,
-    and so do `call_seconds` over one shard.
+    The engine `hf` runs it in a child process: `batch_size` rows decode together. `openai` asks the servers of
+    `server`; `vllm` starts its own, by `launch`. After `stall_seconds` without a sign of life it is given up, and
+    so it is when one shard took `call_seconds`. `price` is what its tokens or hours cost, for the books.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_name_or_path: str
     revision: str | None = None
-    engine: str = Field(default="hf", pattern="^hf$")
+    engine: Literal["hf", "openai", "vllm"] = "hf"
     dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
     device: str = "auto"
     batch_size: int = Field(default=64, ge=1)
@@ -44,6 +58,36 @@ class EngineConfig(BaseModel):
     stall_seconds: float = Field(default=600.0, gt=0)
     call_seconds: float = Field(default=4 * 3600.0, gt=0)
     trust_remote_code: bool = False
+    server: ServerConfig | None = None
+    launch: LaunchConfig | None = None
+    price: PriceConfig | None = None
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> EngineConfig:
+        if self.engine == "openai" and self.server is None:
+            raise ValueError(
+                f"the engine openai of {self.model_name_or_path} needs to know where its server is: set "
+                "server.base_url, for instance http://127.0.0.1:8000/v1"
+            )
+        if self.engine != "openai" and self.server is not None:
+            raise ValueError(f"server is a setting of the engine openai, not of {self.engine}: set engine: openai")
+        if self.engine != "vllm" and self.launch is not None:
+            raise ValueError(f"launch is a setting of the engine vllm, not of {self.engine}: set engine: vllm")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: one with the engine hf keeps the id that it had before there were others
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if value is not None or name not in _GROUPS}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run's id has of it: which model it is, not where or how fast it runs."""
+        settings = self.model_dump(mode="json", exclude=set(ENGINE_PACE))
+        return settings | ({"server": self.server.identity()} if self.server else {})
+
+
+_GROUPS = ("server", "launch", "price")
 
 
 class SamplingConfig(BaseModel):
@@ -122,11 +166,14 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """Teacher-forced log-probabilities and entropies of the given tokens, shape [T], nats."""
+    """Teacher-forced log-probabilities and entropies of the given tokens, shape [T], nats.
+
+    The entropies are None where the engine lacks `exact_entropy`.
+    """
 
     request_id: str
     logprobs: np.ndarray
-    entropies: np.ndarray
+    entropies: np.ndarray | None
 
 
 @dataclass(frozen=True)

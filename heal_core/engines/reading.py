@@ -65,6 +65,7 @@ def read(
     seconds = (time.monotonic() - started) / max(1, sum(len(answer.token_ids) for answer in answers.values()))
     for result in results:
         answer = answers[result.request_id]
+        assert result.entropies is not None  # `scoring` reads the whole distribution
         if not (np.isfinite(result.logprobs).all() and np.isfinite(result.entropies).all()):
             yield UnreadableText(result.request_id, f"not_finite: logits are nan in {loaded.description.dtype}")
             continue

@@ -22,7 +22,7 @@ import pyarrow as pa
 from heal_core.errors import StoreError
 from heal_core.sft.folders import find_faults
 from heal_core.store.database import Connection, newest_schema, table_schemas
-from heal_core.store.parts import TOKEN_ARRAYS, Part, check_digest, list_parts, read_header
+from heal_core.store.parts import ENTROPY_RADII, TOKEN_ARRAYS, Part, check_digest, list_parts, read_header
 from heal_core.store.workspace import Workspace
 
 _REBUILD = "Run `heal store rebuild`."
@@ -270,8 +270,10 @@ def _check_rows(connection: Connection, table: str, schema: pa.Schema, parts: Se
 
 
 def _check_arrays(connection: Connection, parts: Sequence[Part]) -> Iterator[Finding]:
-    aligned = " AND ".join(f"len({name}) = num_tokens" for name in TOKEN_ARRAYS.names)
-    finite = " AND ".join(f"NOT list_bool_or([not isfinite(x) for x in {name}])" for name in ("logprobs", "entropies"))
+    radii = [ENTROPY_RADII.name for part in parts if ENTROPY_RADII.name in read_header(part).columns][:1]
+    aligned = " AND ".join(f"coalesce(len({name}), num_tokens) = num_tokens" for name in [*TOKEN_ARRAYS.names, *radii])
+    floats = ["logprobs", "entropies", *radii]
+    finite = " AND ".join(f"coalesce(NOT list_bool_or([not isfinite(x) for x in {name}]), true)" for name in floats)
     sql = (
         f"SELECT trajectory_id FROM read_parquet(?, union_by_name = true) "
         f"WHERE NOT ({aligned}) OR NOT coalesce({finite}, true)"

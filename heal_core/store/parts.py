@@ -28,11 +28,15 @@ TOKEN_ARRAYS = pa.schema(
 )
 """Columns of trajectory parts that stay out of the database, aligned, one entry per sampled token."""
 
+ENTROPY_RADII = pa.field("entropy_radii", pa.list_(pa.float32()))
+"""A further one: null where entropies are exact. Parts from before schema 0008 lack it."""
+
 _ENCODINGS = {
     "token_ids": "PLAIN",
     "logprobs": "BYTE_STREAM_SPLIT",
     "entropies": "BYTE_STREAM_SPLIT",
     "token_starts": "DELTA_BINARY_PACKED",
+    "entropy_radii": "BYTE_STREAM_SPLIT",
 }
 """How token arrays are written: on full mantissas the smallest that DuckDB 1.4 reads (docs/benchmarks.md)."""
 

@@ -12,14 +12,14 @@ import polars as pl
 
 from heal_core.errors import StoreError
 from heal_core.plan import Attempt, GradedAttempt, Slot
-from heal_core.records import FinishReason, Step
+from heal_core.records import EXACT, FinishReason, Step
 from heal_core.reference import Reference, reference_of
 from heal_core.store.store import Store
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A trajectory's text with its token arrays, shape [T]."""
+    """A trajectory's text with its token arrays, shape [T]; `entropy_radii` is None where entropies are exact."""
 
     trajectory_id: str
     problem_id: str
@@ -29,6 +29,8 @@ class TokenRow:
     logprobs: np.ndarray
     entropies: np.ndarray
     token_starts: np.ndarray
+    entropy_source: str = EXACT
+    entropy_radii: np.ndarray | None = None
 
 
 def read_attempts(store: Store, slots: Sequence[Slot]) -> dict[str, list[Attempt]]:
@@ -59,10 +61,13 @@ def read_tokens(store: Store, trajectory_ids: Sequence[str]) -> dict[str, TokenR
     store.check_parts(parts["part_name"])
     folder = store.workspace.parts / "trajectories"
     files = [str(folder / f"{name}.parquet") for name in parts["part_name"]]
+    # parts from before schema 0008 have neither column
+    late = "(SELECT NULL::VARCHAR AS entropy_source, NULL::FLOAT[] AS entropy_radii WHERE false)"
     frame = store.frame_for(
         ids,
-        "SELECT trajectory_id, problem_id, prefix, text, token_ids, logprobs, entropies, token_starts "
-        "FROM read_parquet(?, filename = true) r "
+        "SELECT trajectory_id, problem_id, prefix, text, token_ids, logprobs, entropies, token_starts, "
+        "entropy_source, entropy_radii "
+        f"FROM (FROM {late} UNION ALL BY NAME FROM read_parquet(?, union_by_name = true, filename = true)) r "
         "SEMI JOIN (FROM trajectories SEMI JOIN wanted ON trajectory_id = id) t "
         "ON r.trajectory_id = t.trajectory_id AND parse_filename(r.filename, true) = t.part_name",
         [files],
@@ -77,6 +82,8 @@ def read_tokens(store: Store, trajectory_ids: Sequence[str]) -> dict[str, TokenR
             np.asarray(row["logprobs"], dtype=np.float64),
             np.asarray(row["entropies"], dtype=np.float64),
             np.asarray(row["token_starts"], dtype=np.int64),
+            row["entropy_source"] or EXACT,
+            None if row["entropy_radii"] is None else np.asarray(row["entropy_radii"], dtype=np.float64),
         )
         for row in frame.iter_rows(named=True)
     }

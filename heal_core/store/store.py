@@ -31,7 +31,15 @@ from heal_core.store.database import (
     table_schemas,
 )
 from heal_core.store.merge import merge_batch, merge_parts, remove_retired
-from heal_core.store.parts import TOKEN_ARRAYS, check_digest, list_parts, part_of, read_header, write_part
+from heal_core.store.parts import (
+    ENTROPY_RADII,
+    TOKEN_ARRAYS,
+    check_digest,
+    list_parts,
+    part_of,
+    read_header,
+    write_part,
+)
 from heal_core.store.publishing import Publisher
 from heal_core.store.workspace import Workspace
 
@@ -50,6 +58,7 @@ COMMENT ON COLUMN tokens.token_ids IS 'Sampled token ids, the end-of-turn token 
 COMMENT ON COLUMN tokens.logprobs IS 'Log-probability of each token at temperature 1 before top-p, nats.';
 COMMENT ON COLUMN tokens.entropies IS 'Entropy of the next-token distribution at temperature 1 (definition D3), nats.';
 COMMENT ON COLUMN tokens.token_starts IS 'Character of the text at which each token begins, from 0.';
+COMMENT ON COLUMN tokens.entropy_radii IS 'Half the width of its certified interval, nats; null where it is exact.';
 """
 
 
@@ -307,7 +316,7 @@ class Store:
         schema = self._schemas[table]
         if table == "trajectories":
             fields = [field for field in schema if field.name not in ("part_name", "created_at")]
-            return pa.schema([*fields, schema.field("created_at"), *TOKEN_ARRAYS])
+            return pa.schema([*fields, schema.field("created_at"), *TOKEN_ARRAYS, ENTROPY_RADII])
         return schema
 
     def _part_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -337,23 +346,25 @@ class Store:
             StoreError: If a part cannot be read.
         """
         folder = self.workspace.parts / "trajectories"
-        if any(folder.glob("*.parquet")):
-            pattern = str(folder / "*.parquet").replace("'", "''")
-            files = f"coalesce(getvariable('{PARTS_VARIABLE}'), '{pattern}')"
-            source = (
-                f"trajectories t JOIN read_parquet({files}, filename = true) p USING (trajectory_id) "
-                "WHERE parse_filename(p.filename, true) = t.part_name"
-            )
-        else:
-            source = (
-                "(SELECT NULL::VARCHAR AS trajectory_id, NULL::INT[] AS token_ids, NULL::FLOAT[] AS logprobs, "
-                "NULL::FLOAT[] AS entropies, NULL::INT[] AS token_starts WHERE false)"
-            )
+        arrays = "token_ids, logprobs, entropies, token_starts"
         try:
-            self._connection.execute(
-                "CREATE OR REPLACE VIEW tokens AS SELECT trajectory_id, token_ids, logprobs, entropies, "
-                f"token_starts FROM {source}; {_TOKENS_COMMENTS}"
-            )
+            if any(folder.glob("*.parquet")):
+                pattern = str(folder / "*.parquet").replace("'", "''")
+                files = f"coalesce(getvariable('{PARTS_VARIABLE}'), '{pattern}')"
+                parts = f"read_parquet({files}, union_by_name = true, filename = true)"
+                held = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {parts}").fetchall()}
+                radii = "entropy_radii" if "entropy_radii" in held else "NULL::FLOAT[] AS entropy_radii"
+                source = (
+                    f"SELECT trajectory_id, {arrays}, {radii} FROM trajectories t JOIN {parts} p USING (trajectory_id) "
+                    "WHERE parse_filename(p.filename, true) = t.part_name"
+                )
+            else:
+                source = (
+                    "SELECT NULL::VARCHAR AS trajectory_id, NULL::INT[] AS token_ids, NULL::FLOAT[] AS logprobs, "
+                    "NULL::FLOAT[] AS entropies, NULL::INT[] AS token_starts, NULL::FLOAT[] AS entropy_radii "
+                    "WHERE false"
+                )
+            self._connection.execute(f"CREATE OR REPLACE VIEW tokens AS {source}; {_TOKENS_COMMENTS}")
         except duckdb.Error as error:
             if is_disk_full(error):
                 raise

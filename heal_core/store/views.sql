@@ -47,7 +47,9 @@ COMMENT ON COLUMN run_trajectories.sample_index IS 'Which of the samples of the 
 COMMENT ON COLUMN run_trajectories.limit_tokens IS 'The limit on sampled tokens when it was sampled; 0 for imported rollouts, of which nobody knows it.';
 COMMENT ON COLUMN run_trajectories.prefix IS 'For repairs: the kept steps of the wrong rollout; else empty.';
 COMMENT ON COLUMN run_trajectories.text IS 'The sampled text; the whole response is prefix || text.';
-COMMENT ON COLUMN run_trajectories.finish_reason IS 'stop or length, when it was sampled; what counts in the run is cut.';
+COMMENT ON COLUMN run_trajectories.finish_reason IS 'stop, length or hopeless, when it was sampled; what counts in the run is cut.';
+COMMENT ON COLUMN run_trajectories.entropy_source IS 'exact or top_20; null, which means exact, before schema 0008.';
+COMMENT ON COLUMN run_trajectories.num_cached_tokens IS 'Prompt tokens that the engine had read before; null where it does not say.';
 COMMENT ON COLUMN run_trajectories.num_prefix_tokens IS 'Tokens of the prefix.';
 COMMENT ON COLUMN run_trajectories.num_tokens IS 'Sampled tokens, without the end-of-turn token.';
 COMMENT ON COLUMN run_trajectories.num_prompt_tokens IS 'Tokens of the rendered prompt and prefix.';

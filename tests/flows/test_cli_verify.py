@@ -108,6 +108,7 @@ def _trajectory(name: str, text: str, now: datetime) -> dict[str, Any]:
         "trajectory_id": name, "slot_id": f"s{name}", "kind": "rollout", "problem_id": "p", "parent_id": None,
         "hint_id": None, "recipe_id": "r", "sample_index": 0, "limit_tokens": 9, "prefix": "", "text": text,
         "finish_reason": "stop", "num_prefix_tokens": 0, "num_tokens": 1, "num_prompt_tokens": 4,
+        "num_cached_tokens": None, "entropy_source": "exact", "entropy_radii": None,
         "mean_entropy_nats": 0.5, "mean_logprob_nats": -0.5, "seconds": 0.1, "created_at": now,
         "token_ids": [1], "logprobs": [-0.5], "entropies": [0.5], "token_starts": [0],
     }  # fmt: skip

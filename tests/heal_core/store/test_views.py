@@ -81,7 +81,8 @@ class DrawnRun:
             "slot_id": f"s-{row_id}", "kind": kind, "problem_id": problem_id, "parent_id": None, "hint_id": None,
             "recipe_id": f"recipe-{kind}", "sample_index": 0, "limit_tokens": 200, "prefix": "", "text": f"{row_id}.",
             "finish_reason": "stop", "num_prefix_tokens": 0, "num_tokens": drawn.randint(1, 99),
-            "num_prompt_tokens": 7, "mean_entropy_nats": drawn.random(), "mean_logprob_nats": -0.5,
+            "num_prompt_tokens": 7, "num_cached_tokens": None, "entropy_source": "exact",
+            "entropy_radii": None, "mean_entropy_nats": drawn.random(), "mean_logprob_nats": -0.5,
             "seconds": drawn.random(), "created_at": START, "token_ids": [1], "logprobs": [-0.5],
             "entropies": [0.5], "token_starts": [0],
         }  # fmt: skip
@@ -130,7 +131,7 @@ class DrawnRun:
             self.add("profiles", profile_id, trajectory_id=parent_id, separator=separator,
                      num_steps=len(starts), step_start_chars=starts, step_start_tokens=starts,
                      step_entropies=[0.1] * len(starts), breakpoint_step=step, surge_nats=0.25, window_size=3,
-                     z_score=None, flat=False)  # fmt: skip
+                     z_score=None, flat=False, entropy_source="exact", is_certain=True)  # fmt: skip
             if separator == "blank_line":
                 kept_tokens = starts[step]
         if not self.decide("path", parent_id, problem_id, self.random.choice(["kept", "kept", "dropped"])):

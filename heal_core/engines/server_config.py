@@ -1,0 +1,122 @@
+"""Settings of engines that speak to servers: where one is and how it is asked, or how one is started.
+
+No credential is ever a setting: the config of a run is stored and shown. They are named by the variable of the
+environment that holds them. What does not belong here: speaking (`remote`) and starting (`vllm`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DEFAULT_KEY_VARIABLE = "HEAL_API_KEY"
+
+
+class ServerConfig(BaseModel):
+    """An OpenAI-compatible server, or several that serve the same model.
+
+    Attributes:
+        base_url: Where the API is, up to and with /v1; several are used together.
+        api: `completions` takes prompts as token ids; `chat` is all that hosted APIs have, and can only do rollouts.
+        model: The model's name there; by default the only one that the server lists.
+        name: What is served, for the content keys: with the same name another URL serves the same model. By
+            default the URL itself.
+        api_key_variable: The variable of the environment that holds the key; without it none is sent.
+        top_logprobs: How many of the most probable tokens are asked for, of which entropies are known.
+        vocabulary_size: V, for a `chat` model whose tokenizer is not at hand.
+        max_concurrency: Requests in flight at each server.
+        request_seconds: The longest that one request may take.
+        silence_seconds: The longest that a server may say nothing while it answers.
+        max_tries: How often a request is tried that fails while others succeed.
+        extra_body: Further fields of each request, as the server wants them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str | tuple[str, ...]
+    api: Literal["completions", "chat"] = "completions"
+    model: str | None = None
+    name: str | None = None
+    api_key_variable: str = DEFAULT_KEY_VARIABLE
+    top_logprobs: int = Field(default=20, ge=1, le=1000)
+    vocabulary_size: int | None = Field(default=None, ge=2)
+    max_concurrency: int = Field(default=64, ge=1)
+    request_seconds: float = Field(default=3600.0, gt=0)
+    silence_seconds: float = Field(default=120.0, gt=0)
+    max_tries: int = Field(default=6, ge=1)
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_urls(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        urls = (value,) if isinstance(value, str) else value
+        if not urls:
+            raise ValueError("server.base_url names no server; give a URL such as http://127.0.0.1:8000/v1")
+        for url in urls:
+            _check_url(url)
+        cleaned = tuple(url.rstrip("/") for url in urls)
+        if len(set(cleaned)) < len(cleaned):
+            raise ValueError(f"server.base_url names a server twice: {', '.join(cleaned)}")
+        return cleaned[0] if isinstance(value, str) else cleaned
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which texts come back: the place unless it has a name, and what is asked for."""
+        return {
+            "name": self.name or sorted(self.base_urls),
+            "api": self.api,
+            "model": self.model,
+            "top_logprobs": self.top_logprobs,
+            "extra_body": self.extra_body,
+        }
+
+
+class LaunchConfig(BaseModel):
+    """How `vllm serve` is started.
+
+    Attributes:
+        command: The program, with what stands before `serve`; by default the one of `make vllm`, else PATH's.
+        args: Further arguments, such as [--tensor-parallel-size, "2"].
+        replicas: How many servers; each must have its own GPU, if any (`args` and `environment` say which).
+        environment: Variables of the environment for the servers.
+        start_seconds: The longest that a start may take, weights included.
+        top_logprobs: How many of the most probable tokens are asked for, of which entropies are known.
+        max_concurrency: Requests in flight at each server.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    replicas: int = Field(default=1, ge=1)
+    environment: dict[str, str] = Field(default_factory=dict)
+    start_seconds: float = Field(default=1800.0, gt=0)
+    top_logprobs: int = Field(default=20, ge=1, le=1000)
+    max_concurrency: int = Field(default=64, ge=1)
+
+
+def _check_url(url: str) -> None:
+    """Check that a URL can be stored and shown.
+
+    Raises:
+        ValueError: Without the URL in it, where that may hold a credential.
+    """
+    try:
+        parts = urlsplit(url)
+        is_meant = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        has_credentials = "@" in parts.netloc or bool(parts.query) or bool(parts.fragment)
+    except ValueError:
+        raise ValueError("server.base_url is no URL; give one such as http://127.0.0.1:8000/v1") from None
+    if has_credentials:
+        raise ValueError(
+            "server.base_url holds a user, a password or a query, and a run's config is stored and shown. Give the "
+            "plain URL, and the key in the environment: server.api_key_variable names the variable "
+            f"({DEFAULT_KEY_VARIABLE} by default)"
+        )
+    if not is_meant:
+        raise ValueError(f"server.base_url {url!r} is no URL of a server; give one such as http://127.0.0.1:8000/v1")

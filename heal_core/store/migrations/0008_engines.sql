@@ -1,0 +1,13 @@
+-- Engines that know only the most probable tokens, servers that cache prompts, and texts that were given up early.
+
+ALTER TABLE trajectories ADD COLUMN entropy_source VARCHAR;
+ALTER TABLE trajectories ADD COLUMN num_cached_tokens INTEGER;
+COMMENT ON COLUMN trajectories.finish_reason IS 'stop (the model ended its turn), length (cut at the limit) or hopeless (cut where it had begun to loop).';
+COMMENT ON COLUMN trajectories.mean_entropy_nats IS 'Mean token entropy (definition D3), nats, of the middles of the intervals where entropies are not exact; null when no token was sampled.';
+COMMENT ON COLUMN trajectories.entropy_source IS 'exact, or top_20: certified intervals from the 20 most probable tokens (definition D3). Null, which means exact, in rows from before schema 0008.';
+COMMENT ON COLUMN trajectories.num_cached_tokens IS 'Prompt tokens that the engine had read before, for another sample; null where it does not say.';
+
+ALTER TABLE profiles ADD COLUMN entropy_source VARCHAR;
+ALTER TABLE profiles ADD COLUMN is_certain BOOLEAN;
+COMMENT ON COLUMN profiles.entropy_source IS 'What its entropies are from: exact, top_20 (the middles of intervals), or rescored (exact, from reading the text again). Null, which means exact, in rows from before schema 0008.';
+COMMENT ON COLUMN profiles.is_certain IS 'Whether no value within the intervals could move the breakpoint; true where entropies are exact. Null in rows from before schema 0008.';

@@ -36,6 +36,7 @@ class Progress:
         eta_seconds: Time left if all that remains must be made; None until something new was made.
         started_at: When the work began, ISO 8601 in UTC; `updated_at` likewise.
         process_id: The process that works.
+        note: What is not well, such as a server that fails; empty where all is.
     """
 
     run_id: str
@@ -51,6 +52,7 @@ class Progress:
     started_at: str
     updated_at: str
     process_id: int
+    note: str = ""
 
     @property
     def label(self) -> str:
@@ -72,7 +74,7 @@ class Progress:
             parts.append(f"{self.tokens_per_second:,.0f} tokens/s")
         if self.eta_seconds is not None and self.done < self.total:
             parts.append(f"about {describe_seconds(self.eta_seconds)} left")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; {self.note}" if self.note else "")
 
     def to_json(self) -> str:
         """Return the fields as one JSON object."""
@@ -112,6 +114,7 @@ class ProgressMeter:
         self._clock = clock
         self._lock = threading.Lock()
         self._is_open = False
+        self._note = ""
 
     def begin(self, run_id: str, phase: str, work: str, unit: str, total: int) -> None:
         """Start to count a piece of work; one that was not finished is left behind."""
@@ -144,6 +147,13 @@ class ProgressMeter:
             self._num_new += num_new
             self._num_new_tokens += num_new_tokens
             if now - self._reported_at >= self._min_seconds:
+                self._send(is_final=False)
+
+    def note(self, what: str) -> None:
+        """Say what is not well, or with an empty text that all is, from now on."""
+        with self._lock:
+            self._note = what
+            if self._is_open:
                 self._send(is_final=False)
 
     def skip_time(self) -> None:
@@ -184,6 +194,7 @@ class ProgressMeter:
             started_at=self._started_at,
             updated_at=_now(),
             process_id=os.getpid(),
+            note=self._note,
         )
 
 

@@ -23,7 +23,7 @@ class RepairConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_paths: int = Field(default=10, ge=1)
+    max_paths: int = Field(default=10, ge=0)
     num_generations: int = Field(default=20, ge=1)
 
 

@@ -17,6 +17,7 @@ from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.problems import LoadedProblems, load_problems
 from heal_core.prompts import prompt_templates
 from heal_core.records import DISTILLATION, EVALUATION, QuarantinedRow
+from heal_core.roles import check_roles
 from heal_core.sandbox.probe import require_sandbox
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.store.problems import store_problems
@@ -53,6 +54,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
 
     Raises:
         InputError: If there is nothing to train on or to evaluate on, or it would be another run than was meant.
+        ConfigError: If an engine cannot do what is asked of it.
         ModelError: If a model folder cannot be used.
         SandboxError: If problems want programs, which cannot be shut in here.
     """
@@ -63,6 +65,7 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
             f"no student has been promoted in {session.workspace.root} so far. Run `heal run` first, and see why with: "
             'heal sql "SELECT run_id, decision, reason, low, margin FROM promotions"'
         )
+    check_roles(config)
     models = [identify_model(model) for model in (session.teacher, session.scorer, config.student)]
     for model in (session.teacher, config.student):
         check_context(model, config.rollouts.sampling.max_tokens, "rollouts.sampling.max_tokens")

@@ -22,8 +22,8 @@ from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
 from heal_core.engines import gpu
 from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
-from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import identify_model
+from heal_core.engines.start import start_engine
 from heal_core.grading import choose_verdicts
 from heal_core.keys import content_key, recipe_key
 from heal_core.logs import log_context
@@ -163,10 +163,19 @@ class Session:
             self.close_engine()
             logger.info("loading %s", config.model_name_or_path)
             self._free_before = gpu.free_mib()
-            self._engine = (config, HfEngine(config, self.workspace.logs / "engine.log"))
+            log_path = self.workspace.logs / "engine.log"
+            self._engine = (config, start_engine(config, log_path, self._note_server))
             _ = self._engine[1].description  # waits until it is loaded
             self.progress.skip_time()
         return self._engine[1]
+
+    def _note_server(self, state: str) -> None:
+        """Say what is not well with a server, in the log and in `heal status`."""
+        if state:
+            logger.warning("%s", state)
+        else:
+            logger.info("the server works again")
+        self.progress.note(state)
 
     def close_engine(self) -> None:
         """End the engine's child and see that the memory of the GPU, if there is one, is free for what comes next."""

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,9 +128,12 @@ def _find_files(paths: Sequence[str]) -> list[SourceFile]:
 @contextmanager
 def _engine(config: RunConfig, workspace: Workspace) -> Iterator[Callable[[], Engine]]:
     """Yield what starts the teacher when it is first needed; it ends afterwards."""
-    from heal_core.engines.hf import HfEngine
+    from heal_core.engines.base import Capability
+    from heal_core.engines.start import check_capability, declared_capabilities, start_engine
 
-    with HfEngine(config.teacher, workspace.logs / "engine.log") as engine:
+    teacher = config.teacher
+    check_capability(teacher, Capability.GIVEN_TOKEN_LOGPROBS, "teacher", declared_capabilities(teacher))
+    with closing(start_engine(teacher, workspace.logs / "engine.log")) as engine:
         yield lambda: engine
 
 

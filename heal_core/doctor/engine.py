@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 from heal_core.doctor.finding import Finding
 from heal_core.engines.base import EngineConfig, GenerationRequest, SamplingConfig
-from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import find_folder
+from heal_core.engines.start import start_engine
 from heal_core.errors import HealError
 
 _NUM_TOKENS = 8
@@ -21,11 +22,10 @@ def check_engine(model: EngineConfig, is_busy: bool = False) -> Finding:
         return Finding("engine", "warn", found, "ask again when the lock is free")
     request = GenerationRequest("doctor", "What is 1 + 1?", max_tokens=_NUM_TOKENS)
     try:
-        folder = find_folder(model)
-        if folder is None:
+        if model.server is None and find_folder(model) is None:
             return Finding("engine", "warn", f"not tried: {name} is not on this disk", "fetch it first, as said above")
         started = time.monotonic()
-        with HfEngine(model.model_copy(update={"model_name_or_path": str(folder)})) as engine:
+        with closing(start_engine(model)) as engine:
             kind, loaded = engine.description, time.monotonic()
             (answer,) = engine.generate([request], SamplingConfig())
     except HealError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from heal_core.config import RunConfig
@@ -15,7 +16,10 @@ from heal_core.doctor.sizes import ModelSize, model_size, models_of, read_settin
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.identity import check_context, find_folder, has_chat_template
 from heal_core.engines.loading import check_model_folder
-from heal_core.errors import ModelError
+from heal_core.engines.start import start_engine
+from heal_core.errors import HealError, ModelError
+
+_SERVER_SECONDS = 5.0
 
 
 def check_models(config: RunConfig) -> tuple[list[Finding], dict[str, ModelSize]]:
@@ -27,6 +31,8 @@ def check_models(config: RunConfig) -> tuple[list[Finding], dict[str, ModelSize]
 
 def check_model(role: str, model: EngineConfig, config: RunConfig) -> tuple[Finding, ModelSize | None]:
     """Judge a model's folder without reading its weights; return its size, too, where that is known."""
+    if model.server is not None:
+        return _check_served(role, model), None
     try:
         folder = find_folder(model)
         if folder is None:
@@ -41,6 +47,19 @@ def check_model(role: str, model: EngineConfig, config: RunConfig) -> tuple[Find
     found = f"{model.model_name_or_path}: {_describe_count(size.num_parameters)} parameters, context of "
     found += f"{context} tokens" if context else "a length that config.json does not tell"
     return _check_context(role, local, config) or _check_texts(role, local, config, found), size
+
+
+def _check_served(role: str, model: EngineConfig) -> Finding:
+    """Ask the servers of a model what they run."""
+    impatient = model.model_copy(update={"stall_seconds": min(model.stall_seconds, _SERVER_SECONDS)})
+    try:
+        with closing(start_engine(impatient)) as engine:
+            kind = engine.description
+    except HealError as error:
+        remedy = "start the server, or correct what it names; `curl BASE_URL/models` shows what it serves"
+        return Finding(role, "fail", str(error), remedy)
+    able = ", ".join(sorted(str(capability) for capability in kind.capabilities))
+    return Finding(role, "ok", f"{model.model_name_or_path}: served, context of {kind.context_tokens} tokens, {able}")
 
 
 def _check_context(role: str, model: EngineConfig, config: RunConfig) -> Finding | None:

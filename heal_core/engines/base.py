@@ -24,7 +24,7 @@ from pydantic import (
 
 from heal_core.engines.price import PriceConfig
 from heal_core.engines.server_config import LaunchConfig, ServerConfig
-from heal_core.records import Completion, FinishReason
+from heal_core.records import EXACT, Completion, FinishReason
 
 
 class Capability(StrEnum):
@@ -168,12 +168,15 @@ class ScoreRequest:
 class ScoreResult:
     """Teacher-forced log-probabilities and entropies of the given tokens, shape [T], nats.
 
-    The entropies are None where the engine lacks `exact_entropy`.
+    The entropies are None where the engine does not tell them; `entropy_radii` and `entropy_source` are
+    those of `Completion`.
     """
 
     request_id: str
     logprobs: np.ndarray
     entropies: np.ndarray | None
+    entropy_radii: np.ndarray | None = None
+    entropy_source: str = EXACT
 
 
 @dataclass(frozen=True)

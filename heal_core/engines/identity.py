@@ -39,15 +39,20 @@ def identify_model(config: EngineConfig) -> dict[str, Any]:
     Raises:
         ModelError: If the folder cannot be read or holds no safetensors.
     """
-    folder = resolve_folder(config)
-    return {
-        "files": digest_files(folder),
-        **identify_engine(config),
-    }
+    if config.server is None:
+        return {"files": digest_files(resolve_folder(config)), **identify_engine(config)}
+    served = {"model": config.model_name_or_path, "revision": config.revision, **config.server.identity()}
+    if config.server.api == "chat":
+        return {"served": served, **identify_engine(config)}
+    return {"files": digest_files(resolve_folder(config), with_weights=False), "served": served} | identify_engine(
+        config
+    )
 
 
 def identify_engine(config: EngineConfig) -> dict[str, str]:
     """Return what shapes texts besides the model's files: engine, its versions, precision."""
+    if config.engine == "openai":  # which versions and precision a server has, it may not say
+        return {"engine": "openai"}
     return {
         "engine": f"hf transformers-{version('transformers')} torch-{version('torch')}",
         "dtype": config.dtype,
@@ -55,7 +60,9 @@ def identify_engine(config: EngineConfig) -> dict[str, str]:
 
 
 def has_chat_template(config: EngineConfig) -> bool:
-    """Return whether a model's folder holds a chat template; without one prompts are plain text (D2)."""
+    """Return whether a model has a chat template; without one prompts are plain text (D2)."""
+    if config.server is not None and config.server.api == "chat":
+        return True  # the server's
     folder = resolve_folder(config)
     settings = folder / "tokenizer_config.json"
     return any((folder / name).is_file() for name in TEMPLATE_FILES) or (
@@ -66,6 +73,8 @@ def has_chat_template(config: EngineConfig) -> bool:
 def resolve_folder(config: EngineConfig) -> Path:
     """Return the local folder of a model; a hub id is fetched (or found in the local cache).
 
+    Of a model that a server runs, only the tokenizer and the settings are fetched.
+
     Raises:
         ModelError: If there is no such folder, and no such model on the hub or no hub.
     """
@@ -75,12 +84,13 @@ def resolve_folder(config: EngineConfig) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    weights = [] if config.server is not None else ["*.safetensors"]
     try:
         return Path(
             snapshot_download(
                 config.model_name_or_path,
                 revision=config.revision,
-                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+                allow_patterns=["*.json", "*.model", "*.txt", "*.jinja", *weights],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -140,6 +150,8 @@ def check_context(config: EngineConfig, max_tokens: int, key: str) -> None:
     Raises:
         ModelError: If the context leaves no room for a prompt.
     """
+    if config.server is not None and config.server.api == "chat":
+        return
     path = resolve_folder(config) / "config.json"
     try:
         settings = json.loads(path.read_bytes())
@@ -153,14 +165,14 @@ def check_context(config: EngineConfig, max_tokens: int, key: str) -> None:
         )
 
 
-def digest_files(folder: Path) -> str:
+def digest_files(folder: Path, with_weights: bool = True) -> str:
     """Return the SHA-256 over weights, tokenizer, template and config of a model folder.
 
     Raises:
         ModelError: If a needed file is missing; weights must be safetensors.
     """
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    weights = sorted(folder.glob("*.safetensors")) if with_weights else []
+    if with_weights and not weights:
         raise ModelError(
             f"model folder {folder} holds no *.safetensors. Only safetensors weights are read; convert them."
         )

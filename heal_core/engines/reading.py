@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal_core.chat import encode_text, strip_opening
-from heal_core.engines.base import GivenText, ScoreRequest, UnreadableText
+from heal_core.engines.base import GivenText, ScoreRequest, ScoreResult, UnreadableText
 from heal_core.engines.detokenize import detokenize
-from heal_core.engines.loading import LoadedModel
-from heal_core.engines.scoring import score
+from heal_core.engines.tokens import ModelTokens
 from heal_core.records import Completion
 
 _PROMPT_END_TOKENS = 8
@@ -36,7 +35,10 @@ class _Answer:
 
 
 def read(
-    loaded: LoadedModel, texts: Sequence[GivenText], beat: Callable[[], None]
+    loaded: ModelTokens,
+    texts: Sequence[GivenText],
+    score: Callable[[Sequence[ScoreRequest]], Iterator[ScoreResult]],
+    beat: Callable[[], None],
 ) -> Iterator[Completion | UnreadableText]:
     """Yield each text as a completion, or why it is no answer of this model; refused ones first.
 
@@ -45,6 +47,7 @@ def read(
     Args:
         loaded: The model.
         texts: What to read; their slots differ.
+        score: Gives log-probabilities and entropies of tokens.
         beat: Called now and then, as a sign of life; may raise to stop.
 
     Raises:
@@ -61,11 +64,11 @@ def read(
         else:
             answers[given.slot_id] = answer
     requests = [ScoreRequest(slot_id, a.given.prompt, token_ids=tuple(a.token_ids)) for slot_id, a in answers.items()]
-    results = list(score(loaded, requests, beat))
+    results = list(score(requests))
     seconds = (time.monotonic() - started) / max(1, sum(len(answer.token_ids) for answer in answers.values()))
     for result in results:
         answer = answers[result.request_id]
-        assert result.entropies is not None  # `scoring` reads the whole distribution
+        assert result.entropies is not None, "an engine that reads tells entropies"
         if not (np.isfinite(result.logprobs).all() and np.isfinite(result.entropies).all()):
             yield UnreadableText(result.request_id, f"not_finite: logits are nan in {loaded.description.dtype}")
             continue
@@ -79,10 +82,12 @@ def read(
             finish_reason=answer.given.finish_reason,
             num_prompt_tokens=answer.num_prompt_tokens,
             seconds=seconds * len(answer.token_ids),
+            entropy_radii=result.entropy_radii,
+            entropy_source=result.entropy_source,
         )
 
 
-def _as_answer(loaded: LoadedModel, given: GivenText, prompt_ids: list[int]) -> _Answer | UnreadableText:
+def _as_answer(loaded: ModelTokens, given: GivenText, prompt_ids: list[int]) -> _Answer | UnreadableText:
     prompt_end, _ = detokenize(loaded.tokenizer, prompt_ids[-_PROMPT_END_TOKENS:])
     wanted = _without_end(loaded, strip_opening(prompt_end, given.text))
     ids = encode_text(loaded.tokenizer, wanted)
@@ -95,7 +100,7 @@ def _as_answer(loaded: LoadedModel, given: GivenText, prompt_ids: list[int]) -> 
     return UnreadableText(given.slot_id, reason)
 
 
-def _why_no_answer(loaded: LoadedModel, ids: Sequence[int], num_prompt_tokens: int) -> str | None:
+def _why_no_answer(loaded: ModelTokens, ids: Sequence[int], num_prompt_tokens: int) -> str | None:
     context = loaded.description.context_tokens
     if not ids:
         return "empty_text: nothing but the end of the turn"
@@ -109,7 +114,7 @@ def _why_no_answer(loaded: LoadedModel, ids: Sequence[int], num_prompt_tokens: i
     return None
 
 
-def _without_end(loaded: LoadedModel, text: str) -> str:
+def _without_end(loaded: ModelTokens, text: str) -> str:
     """Return a text without the token that ends the turn, should it have been written down too."""
     ends = [str(loaded.tokenizer.decode([token_id], skip_special_tokens=False)) for token_id in loaded.eos_ids]
     for end in ends:

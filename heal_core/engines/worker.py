@@ -89,7 +89,7 @@ def _results(loaded: LoadedModel, batch_size: int, call: Call, pulse: _Pulse) ->
         case "score":
             yield from score(loaded, call.arguments[0], pulse)
         case "read":
-            yield from read(loaded, call.arguments[0], pulse)
+            yield from read(loaded, call.arguments[0], lambda requests: score(loaded, requests, pulse), pulse)
         case "count_prompt_tokens":
             for prompt in call.arguments[0]:
                 pulse()

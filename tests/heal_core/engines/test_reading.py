@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from heal_core.engines.base import EngineConfig, GenerationRequest, GivenText, S
 from heal_core.engines.loading import LoadedModel, load
 from heal_core.engines.reading import read
 from heal_core.engines.sampling import generate
+from heal_core.engines.scoring import score
 from heal_core.prompts import student_prompt
 from heal_core.records import Completion, FinishReason
 
@@ -27,8 +29,12 @@ def teacher() -> LoadedModel:
     return load(EngineConfig(model_name_or_path=str(folder), num_threads=1), folder)
 
 
+def read_all(loaded: LoadedModel, given: Sequence[GivenText]) -> list[Completion | UnreadableText]:
+    return list(read(loaded, given, lambda requests: score(loaded, requests, lambda: None), lambda: None))
+
+
 def read_one(loaded: LoadedModel, text: str, reason: FinishReason = FinishReason.STOP) -> Completion | UnreadableText:
-    (answer,) = read(loaded, [GivenText("one", PROMPTS[0], text, reason)], lambda: None)
+    (answer,) = read_all(loaded, [GivenText("one", PROMPTS[0], text, reason)])
     return answer
 
 
@@ -36,7 +42,7 @@ def test_a_text_that_was_sampled_is_read_as_it_was_sampled(teacher: LoadedModel)
     wanted = [GenerationRequest(f"{i}-{s}", p, (), 60) for i, p in enumerate(PROMPTS) for s in range(4)]
     sampled = {c.slot_id: c for c in generate(teacher, wanted, SamplingConfig(temperature=1), 8, lambda: None)}
     given = [GivenText(r.slot_id, r.prompt, sampled[r.slot_id].text, sampled[r.slot_id].finish_reason) for r in wanted]
-    found = {answer.slot_id: answer for answer in read(teacher, given, lambda: None)}
+    found = {answer.slot_id: answer for answer in read_all(teacher, given)}
     assert found.keys() == sampled.keys()
     for slot_id, completion in sampled.items():
         answer = found[slot_id]
@@ -84,5 +90,5 @@ def test_a_bad_text_costs_no_other(teacher: LoadedModel) -> None:
         GivenText("bad", PROMPTS[0], "<|end|>", FinishReason.STOP),
         GivenText("good", PROMPTS[0], "1. 17 - 9 = 8.", FinishReason.STOP),
     ]
-    found = {answer.slot_id: type(answer) for answer in read(teacher, given, lambda: None)}
+    found = {answer.slot_id: type(answer) for answer in read_all(teacher, given)}
     assert found == {"bad": UnreadableText, "good": Completion}

@@ -1,0 +1,36 @@
+"""What a run asks of each of its models, checked before anything is spent.
+
+What does not belong here: what an engine can do (`engines.start`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heal_core.config import RunConfig
+from heal_core.engines.base import Capability, EngineConfig
+from heal_core.engines.start import check_capability, declared_capabilities
+from heal_core.errors import ConfigError
+
+
+def check_roles(config: RunConfig) -> None:
+    """Check that the engines can do what the run's settings ask of them.
+
+    Raises:
+        ConfigError: If one cannot, with the remedy.
+    """
+    for role, model, capability in _asked(config):
+        check_capability(model, capability, role, declared_capabilities(model))
+    if config.student.server is not None:
+        raise ConfigError(
+            f"the student {config.student.model_name_or_path} has the engine openai, but its server cannot run what "
+            "is trained here; use hf, or vllm, which HEAL starts with each checkpoint"
+        )
+
+
+def _asked(config: RunConfig) -> Iterator[tuple[str, EngineConfig, Capability]]:
+    """Yield who is asked for what: of a wrong text the kept tokens are continued, and of a right one all are read."""
+    yield "teacher", config.teacher, Capability.GENERATE
+    if config.repair.max_paths:
+        yield "teacher", config.teacher, Capability.TOKEN_PREFIX
+        yield "scorer" if config.scorer else "teacher", config.scorer or config.teacher, Capability.GIVEN_TOKEN_LOGPROBS

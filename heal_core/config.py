@@ -45,6 +45,8 @@ from heal_core.verify.config import VerifyConfig
 
 MIN_GENERATIONS = 8
 
+_SECRET = re.compile(r"(?i)(^|[._-])(api_?key|key|token|password|secret|credentials?)$")
+
 _NOT_IDENTITY: dict[str, Any] = {
     "workspace": True,
     "on_busy": True,
@@ -272,7 +274,10 @@ def _describe(fault: Any) -> str:
         valid = _names_at(fault["loc"][:-1])
         near = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid names here: {', '.join(sorted(valid))}"
-        value = "" if key.startswith("notify.") else f" (value {fault['input']!r})"  # which may be a secret
+        if _SECRET.search(key):
+            hint = "a config holds no credential: put it in a variable of the environment (docs/configuration.md)"
+        is_secret = key.startswith("notify.") or _SECRET.search(key)  # or may be one
+        value = "" if is_secret else f" (value {fault['input']!r})"
         return f"unknown key {key!r}{value}; {hint}"
     if fault["type"] == "missing":
         return f"key {key!r} is required"

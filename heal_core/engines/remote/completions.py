@@ -71,7 +71,8 @@ class TokenNames:
         """Return a token's id.
 
         Raises:
-            NonsenseError: If the text is that of no token, or of several, and the server did not tell the id.
+            NonsenseError: If the vocabulary has no such id.
+            UnusableError: If the text is that of no token, or of several, and the server did not tell the id.
         """
         if token.token_id is not None:
             if not 0 <= token.token_id < self._tokens.description.vocabulary_size:
@@ -81,9 +82,9 @@ class TokenNames:
             self._ids = self._index()
         found = self._ids.get(token.text)
         if found is None:
-            raise NonsenseError(
-                f"the token {token.text!r} without its id, and its text is not that of exactly one token; a server is "
-                "needed that tells token ids (vLLM 0.10.2 or later, llama.cpp)"
+            raise UnusableError(
+                f"it names the token {token.text!r} without its id, and its text is not that of exactly one token; a "
+                "server is needed that tells token ids (vLLM 0.10.2 or later, llama.cpp)"
             )
         return found
 

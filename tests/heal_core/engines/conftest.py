@@ -1,0 +1,154 @@
+"""What the tests of engines share: models, small servers of them, and every engine on one of the models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from heal_core.chat import render_prompt_ids
+from heal_core.children import child_environment
+from heal_core.engines.base import Engine, EngineConfig
+from heal_core.engines.start import start_engine
+from heal_core.prompts import student_prompt
+
+LAB = Path(__file__).parents[3] / "deployments" / "lab"
+QUIET_TOKEN = 700
+"""After it the odd model ends its turn."""
+
+
+@dataclass(frozen=True)
+class TestServer:
+    """A running server (`openai_server.py`); `url` is its base URL."""
+
+    __test__ = False
+    url: str
+    process: subprocess.Popen[str]
+
+    def fail(self, *faults: str, always: str | None = None) -> None:
+        """Let the next requests fail so, one each; or all of them."""
+        self._call("/faults", {"always": always} if always else list(faults))
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """Return what it was asked, and how many answers nobody waited for."""
+        seen: dict[str, Any] = self._call("/seen")
+        return seen
+
+    def _call(self, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(
+            self.url.removesuffix("/v1") + path, None if body is None else json.dumps(body).encode()
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+
+@contextmanager
+def serve(folder: Path, *arguments: str) -> Iterator[TestServer]:
+    """Yield a server of the model in a folder."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("openai_server.py")), str(folder), *arguments],
+        env=child_environment(OMP_NUM_THREADS="1"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield TestServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def serve_model() -> Callable[..., Any]:
+    """Return `serve`."""
+    return serve
+
+
+@pytest.fixture(scope="session")
+def lab_teacher() -> Path:
+    return LAB / "teacher"
+
+
+@pytest.fixture(scope="session")
+def odd_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model that babbles any token (bytes of longer characters, special tokens), opens a think block in its
+    template, and has nothing to say after one token."""
+    folder = tmp_path_factory.mktemp("odd")
+    tokenizer = AutoTokenizer.from_pretrained(LAB / "teacher")
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "<|assistant|>{% endif %}", "<|assistant|><think>\n{% endif %}"
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=778, hidden_size=128, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+            max_position_embeddings=512, bos_token_id=None, eos_token_id=1, pad_token_id=0, tie_word_embeddings=False,
+        )
+    ).eval()  # fmt: skip
+    ids = torch.tensor([[*render_prompt_ids(tokenizer, "Babble."), QUIET_TOKEN]])
+    with torch.no_grad():
+        hidden = model.model(ids).last_hidden_state[0, -1]
+        model.lm_head.weight[1] = 15 * hidden / hidden.norm() ** 2
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+class Engines:
+    """Starts an engine of a kind on a model, once each: the odd model with `babbling`, else the lab's teacher."""
+
+    def __init__(self, kind: str, teacher: Path, odd: Path, stack: ExitStack) -> None:
+        self.kind = kind
+        self._folders = {False: teacher, True: odd}
+        self._stack = stack
+        self._started: dict[tuple[str, bool], Engine] = {}
+        self.server: TestServer | None = None
+
+    def start(self, babbling: bool = False) -> Engine:
+        """Return the engine under test."""
+        return self._start(self.kind, babbling)
+
+    def exact(self, babbling: bool = False) -> Engine:
+        """Return the engine hf on the same model."""
+        return self._start("hf", babbling)
+
+    def _start(self, kind: str, babbling: bool) -> Engine:
+        if (kind, babbling) not in self._started:
+            settings = self._settings(kind, self._folders[babbling])
+            config = EngineConfig(
+                model_name_or_path=str(self._folders[babbling]), dtype="float32", num_threads=1, **settings
+            )
+            self._started[kind, babbling] = self._stack.enter_context(closing(start_engine(config)))
+        return self._started[kind, babbling]
+
+    def _settings(self, kind: str, folder: Path) -> dict[str, Any]:
+        if kind in ("hf", "vllm"):
+            return {"engine": kind}
+        self.server = self._stack.enter_context(serve(folder, "--dialect", kind.removeprefix("openai-")))
+        return {"engine": "openai", "server": {"base_url": self.server.url, "max_concurrency": 4}}
+
+
+@pytest.fixture(scope="session")
+def engines_of(lab_teacher: Path, odd_model: Path) -> Iterator[Callable[[str], Engines]]:
+    """Return a function that gives the engines of a kind; all are ended at the end."""
+    with ExitStack() as stack:
+        kinds: dict[str, Engines] = {}
+        yield lambda kind: kinds.setdefault(kind, Engines(kind, lab_teacher, odd_model, stack))
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[str]:
+    lines = (LAB / "development.jsonl").read_text().splitlines()[:4]
+    return [student_prompt(json.loads(line)["problem"]) for line in lines]

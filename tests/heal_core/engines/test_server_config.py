@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from heal_core.config import parse_config
+from heal_core.engines.base import EngineConfig
+from heal_core.engines.remote.secret import Secret
+from heal_core.engines.server_config import ServerConfig
+from heal_core.errors import ConfigError
+
+SECRETS = [
+    "https://me:s3cret@host/v1",
+    "https://s3cret@host/v1",
+    "https://host/v1?key=s3cret",
+    "https://host/v1#s3cret",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_a_url_with_a_credential_is_refused_without_showing_it(url: str) -> None:
+    settings = {
+        "workspace": "w",
+        "problems": {"path": "p.jsonl"},
+        "teacher": {"model_name_or_path": "m", "engine": "openai", "server": {"base_url": url}},
+        "student": {"model_name_or_path": "s"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_config(settings, "run.yaml")
+    assert "s3cret" not in str(caught.value)
+    assert "HEAL_API_KEY" in str(caught.value), "the remedy"
+
+
+@pytest.mark.parametrize("key", ["api_key", "key", "token", "password", "secret"])
+def test_a_key_in_the_config_is_refused_without_showing_it(key: str) -> None:
+    settings = {
+        "workspace": "w",
+        "problems": {"path": "p.jsonl"},
+        "teacher": {
+            "model_name_or_path": "m",
+            "engine": "openai",
+            "server": {"base_url": "http://h/v1", key: "s3cret"},
+        },
+        "student": {"model_name_or_path": "s"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_config(settings, "run.yaml")
+    assert "s3cret" not in str(caught.value)
+    assert f"teacher.server.{key}" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["host:8000", "ftp://host/v1", "http://", "http://host:port/v1", ""])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="base_url"):
+        ServerConfig(base_url=url)
+
+
+def test_several_servers_are_named_once_each() -> None:
+    assert ServerConfig(base_url=("http://a/v1/", "http://b/v1")).base_urls == ("http://a/v1", "http://b/v1")
+    with pytest.raises(ValidationError, match="twice"):
+        ServerConfig(base_url=("http://a/v1/", "http://a/v1"))
+    with pytest.raises(ValidationError, match="names no server"):
+        ServerConfig(base_url=())
+
+
+def test_another_place_is_another_model_unless_it_has_a_name() -> None:
+    here, there = ServerConfig(base_url="http://a/v1"), ServerConfig(base_url="http://b/v1")
+    assert here.identity() != there.identity()
+    named = [ServerConfig(base_url=url, name="qwen3-32b").identity() for url in ("http://a/v1", "http://b/v1")]
+    assert named[0] == named[1]
+
+
+def test_how_fast_a_server_is_asked_is_no_part_of_the_identity() -> None:
+    quick = ServerConfig(base_url="http://a/v1", max_concurrency=500, silence_seconds=1, max_tries=1)
+    assert quick.identity() == ServerConfig(base_url="http://a/v1").identity()
+
+
+def test_each_engine_has_its_own_settings() -> None:
+    with pytest.raises(ValidationError, match=r"needs to know where its server is"):
+        EngineConfig(model_name_or_path="m", engine="openai")
+    with pytest.raises(ValidationError, match="server is a setting of the engine openai"):
+        EngineConfig(model_name_or_path="m", server={"base_url": "http://a/v1"})
+    with pytest.raises(ValidationError, match="launch is a setting of the engine vllm"):
+        EngineConfig(model_name_or_path="m", launch={})
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-0123456789")
+    secret = Secret(ServerConfig(base_url="http://a/v1", api_key_variable="MY_KEY"))
+    assert secret.headers() == {"Authorization": "Bearer sk-0123456789"}
+    assert "sk-0123456789" not in repr(secret)
+    told = "key sk-0123456789, Bearer abcdefghijkl, https://me:pw@host/x"
+    assert secret.redact(told) == "key [redacted], Bearer [redacted], https://[redacted]@host/x"
+
+
+def test_without_a_key_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEAL_API_KEY", raising=False)
+    secret = Secret(ServerConfig(base_url="http://a/v1"))
+    assert not secret.is_set
+    assert secret.headers() == {}
+    assert secret.redact("nothing") == "nothing"

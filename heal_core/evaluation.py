@@ -48,7 +48,7 @@ class ArmResult:
         avg_at_k: Mean over problems of the share of correct samples, within [0, 1].
         standard_error: sd of the per-problem means / sqrt(P); None for a single problem.
         pass_at_k: Mean over problems of the unbiased pass@k, within [0, 1].
-        truncated_share: Share of samples cut at the limit, within [0, 1].
+        truncated_share: Share of samples cut at the limit or given up as hopeless, within [0, 1].
         no_answer_share: Share of samples in which no answer was found; may overlap the former.
     """
 
@@ -167,6 +167,6 @@ def _summarise(arm: str, band: str, groups: Sequence[Sequence[GradedSample]], k:
         avg_at_k=avg_at_k(correct),
         standard_error=standard_error(correct.mean(axis=1)),
         pass_at_k=float(np.mean([pass_at_k(k, int(c), k) for c in correct.sum(axis=1)])),
-        truncated_share=sum(s.finish_reason == FinishReason.LENGTH for s in samples) / len(samples),
+        truncated_share=sum(s.finish_reason != FinishReason.STOP for s in samples) / len(samples),
         no_answer_share=sum(s.reason == "no_answer" for s in samples) / len(samples),
     )

@@ -72,7 +72,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class UsedRow:
-    """The attempt a run uses for a slot; `cut` when it counts as truncated there."""
+    """The attempt a run uses for a slot; `cut` when it counts as truncated there, as one that was given up does."""
 
     row_id: str
     cut: bool
@@ -83,9 +83,10 @@ def meets(attempt: Attempt, limit_tokens: int) -> bool:
 
     A finished one does if it fits the limit, a cut one if it was given at least as much.
     A finished one that is longer than the limit does too: under the limit it would have
-    been cut, which is known without sampling.
+    been cut, which is known without sampling. So does one that was given up as hopeless: it
+    would be given up at the same place under every limit, or cut before it.
     """
-    return attempt.finish_reason is FinishReason.STOP or attempt.limit_tokens >= limit_tokens
+    return attempt.finish_reason is not FinishReason.LENGTH or attempt.limit_tokens >= limit_tokens
 
 
 def find_missing(slots: Sequence[Slot], attempts: Mapping[str, Sequence[Attempt]]) -> list[Slot]:
@@ -117,7 +118,7 @@ def choose_row(attempts: Sequence[Attempt], limit_tokens: int) -> UsedRow:
 
 
 def _is_cut(attempt: Attempt, limit_tokens: int) -> bool:
-    return attempt.finish_reason is FinishReason.LENGTH or attempt.num_tokens >= limit_tokens
+    return attempt.finish_reason is not FinishReason.STOP or attempt.num_tokens >= limit_tokens
 
 
 GAVE_UP = frozenset({"timeout", "verifier_died", "sandbox_failed"})

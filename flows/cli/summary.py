@@ -58,6 +58,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     if imported := summary["imported_rollouts"]:
         console.print(f"{imported} of {summary['rollouts']} rollouts were imported, not sampled", highlight=False)
     _print_repairs(console, summary)
+    _print_early_stops(console, summary)
     console.print(_stages(summary))
     console.print(_evaluation(summary))
     _print_contrast(console, summary)
@@ -123,6 +124,18 @@ def _print_repairs(console: Console, summary: dict[str, Any]) -> None:
         f"({100 * repairs['verified'] / attempted:.0f} %), {repairs['kept']} kept; "
         f"{repairs['problems_broken']} problems have a verified repair"
     )
+
+
+def _print_early_stops(console: Console, summary: dict[str, Any]) -> None:
+    """Print what early stopping did, where it stopped anything."""
+    early = summary["early_stops"]
+    if early["stopped"]:
+        console.print(
+            f"early stopping: {early['stopped']} texts were given up as hopeless after {early['tokens']} tokens; up to "
+            "their limits they could have had "
+            f"{early['saved_at_most']} more, the most that was saved",
+            highlight=False,
+        )
 
 
 def _stages(summary: dict[str, Any]) -> Table:

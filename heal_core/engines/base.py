@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from heal_core.engines.early_stop import EarlyStopConfig
 from heal_core.engines.price import PriceConfig
 from heal_core.engines.server_config import LaunchConfig, ServerConfig
 from heal_core.records import EXACT, Completion, FinishReason
@@ -91,16 +92,25 @@ _GROUPS = ("server", "launch", "price")
 
 
 class SamplingConfig(BaseModel):
-    """How a token is drawn. `max_tokens` is a demand: it is in no content key."""
+    """How a token is drawn, and when a text is given up. `max_tokens` is a demand: it is in no content key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=0.6, ge=0, le=2)
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_tokens: int = Field(default=4096, ge=1)
+    early_stop: EarlyStopConfig | None = None
 
-    def identity(self) -> dict[str, float]:
-        return {"temperature": self.temperature, "top_p": self.top_p}
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: it keeps the id that it had before texts could be given up
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "early_stop" or value is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what shapes a text, for content keys."""
+        early_stop = {"early_stop": self.early_stop.model_dump(mode="json")} if self.early_stop else {}
+        return {"temperature": self.temperature, "top_p": self.top_p, **early_stop}
 
 
 @dataclass(frozen=True)

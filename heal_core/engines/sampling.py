@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from heal_core.engines.base import GenerationRequest, SamplingConfig
 from heal_core.engines.detokenize import detokenize
+from heal_core.engines.early_stop import LoopWatch, line_ends
 from heal_core.engines.loading import LoadedModel
 from heal_core.errors import RequestError
 from heal_core.kernels.entropy import entropy_and_logprobs
@@ -63,8 +64,9 @@ def generate(
         if row.request.max_tokens <= 0:
             yield _completion(loaded, row, np.empty((3, 0)), FinishReason.LENGTH, 0.0)
     rows = [row for row in rows if row.request.max_tokens > 0]
+    ends_line = line_ends(loaded.tokenizer)
     for start in range(0, len(rows), batch_size):
-        yield from _Batch(loaded, rows[start : start + batch_size], sampling).run(beat)
+        yield from _Batch(loaded, rows[start : start + batch_size], sampling, ends_line).run(beat)
 
 
 def slot_uniforms(slot_id: str, start: int, count: int) -> np.ndarray:
@@ -142,12 +144,19 @@ def _rows(loaded: LoadedModel, requests: Sequence[GenerationRequest]) -> list[_R
 class _Batch:
     """Rows that decode in lockstep; the finished ones are taken out of the cache from time to time."""
 
-    def __init__(self, loaded: LoadedModel, rows: Sequence[_Row], sampling: SamplingConfig) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        rows: Sequence[_Row],
+        sampling: SamplingConfig,
+        ends_line: Callable[[int], bool],
+    ) -> None:
         self.loaded = loaded
         self.rows = list(rows)
         self.sampling = sampling
         self.limits = np.array([row.request.max_tokens for row in rows])
         self.is_open = np.ones(len(rows), dtype=bool)
+        self.watches = [LoopWatch(sampling.early_stop, ends_line) for _ in rows] if sampling.early_stop else None
         self.uniforms = np.empty((len(rows), 0))
         device, shape = loaded.device, (len(rows), int(self.limits.max()))
         self.token_ids = torch.empty(shape, dtype=torch.int64, device=device)
@@ -163,13 +172,17 @@ class _Batch:
         for step in range(int(self.limits.max())):
             beat()
             sampled = self._sample(logits, step)
-            is_eos = np.isin(sampled.cpu().numpy(), eos_ids)
-            finished = self.is_open & (is_eos | (self.limits == step + 1))
+            token_ids = sampled.cpu().numpy()
+            is_eos = np.isin(token_ids, eos_ids)
+            is_hopeless = self._watch(token_ids, ~is_eos)
+            finished = self.is_open & (is_eos | is_hopeless | (self.limits == step + 1))
             now = time.perf_counter()
             seconds += (now - clock) / int(self.is_open.sum())
             clock = now
             for index in np.flatnonzero(finished):
-                yield self._finish(int(index), step, bool(is_eos[index]), seconds)
+                # one that is given up at its very limit would be under a higher one, too
+                cut = FinishReason.HOPELESS if is_hopeless[index] else FinishReason.LENGTH
+                yield self._finish(int(index), step, FinishReason.STOP if is_eos[index] else cut, seconds)
             self.is_open &= ~finished
             num_open = int(self.is_open.sum())
             if num_open == 0:
@@ -234,11 +247,18 @@ class _Batch:
         self.entropies[:, step] = entropies
         return sampled
 
-    def _finish(self, index: int, step: int, is_eos: bool, seconds: float) -> Completion:
-        length = step if is_eos else step + 1
+    def _watch(self, token_ids: np.ndarray, is_text: np.ndarray) -> np.ndarray:
+        """Return which of the open rows are hopeless with the token that each just got, shape [R]."""
+        is_hopeless = np.zeros(len(self.rows), dtype=bool)
+        if self.watches is not None:
+            for index in np.flatnonzero(self.is_open & is_text):
+                is_hopeless[index] = self.watches[index].add(int(token_ids[index]))
+        return is_hopeless
+
+    def _finish(self, index: int, step: int, reason: FinishReason, seconds: float) -> Completion:
+        length = step if reason is FinishReason.STOP else step + 1
         tables = (self.token_ids, self.logprobs, self.entropies)
         columns = np.array([table[index, :length].cpu().numpy() for table in tables], dtype=np.float64)
-        reason = FinishReason.STOP if is_eos else FinishReason.LENGTH
         return _completion(self.loaded, self.rows[index], columns, reason, seconds)
 
     def _compact(self, sampled: torch.Tensor) -> torch.Tensor:
@@ -247,6 +267,7 @@ class _Batch:
         indices = torch.from_numpy(kept).to(sampled.device)
         self.cache.reorder_cache(indices)
         self.rows = [self.rows[index] for index in kept]
+        self.watches = self.watches and [self.watches[index] for index in kept]
         self.limits, self.is_open, self.uniforms = self.limits[kept], self.is_open[kept], self.uniforms[kept]
         self.mask, self.input_lengths = self.mask[indices], self.input_lengths[indices]
         self.token_ids, self.logprobs, self.entropies = (

@@ -33,6 +33,7 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         "bands": _bands(store, run_id, "train"),
         "held_out_bands": _bands(store, run_id, "held_out"),
         "repairs": _repairs(store, run_id),
+        "early_stops": _early_stops(store, run_id),
         "funnel": store.rows(
             "SELECT phase, outcome, reason, num, num_in_phase FROM funnel WHERE run_id = ? "
             "ORDER BY position, outcome, reason",
@@ -142,6 +143,16 @@ def _repairs(store: Store, run_id: str) -> dict[str, int]:
         "sum(num_verified)::BIGINT AS verified, sum(num_passed_gates)::BIGINT AS passed_gates, "
         "sum(num_kept)::BIGINT AS kept, count(*) FILTER (num_verified > 0) AS problems_broken "
         "FROM repair_yield WHERE run_id = ?",
+        [run_id],
+    )
+    return {key: int(value or 0) for key, value in row.items()}
+
+
+def _early_stops(store: Store, run_id: str) -> dict[str, int]:
+    """Return how many texts were given up as hopeless, what they cost, and what that saved at most."""
+    (row,) = store.rows(
+        "SELECT sum(num_stopped)::BIGINT AS stopped, sum(num_tokens)::BIGINT AS tokens, "
+        "sum(max_saved_tokens)::BIGINT AS saved_at_most FROM early_stops WHERE run_id = ?",
         [run_id],
     )
     return {key: int(value or 0) for key, value in row.items()}

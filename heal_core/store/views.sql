@@ -379,7 +379,7 @@ FROM run_rows r
 JOIN trajectories t ON t.trajectory_id = r.row_id
 LEFT JOIN decisions d ON d.run_id = r.run_id AND d.subject_id = t.problem_id AND d.phase = 'band'
 GROUP BY ALL;
-COMMENT ON VIEW truncated_shares IS 'How much was cut at the limit, per run, phase, arm and band.';
+COMMENT ON VIEW truncated_shares IS 'How much was cut at the limit or given up as hopeless, per run, phase, arm and band.';
 COMMENT ON COLUMN truncated_shares.run_id IS 'The run.';
 COMMENT ON COLUMN truncated_shares.phase IS 'rollouts, hints, repairs, guided, equal_tokens or evaluation.';
 COMMENT ON COLUMN truncated_shares.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
@@ -387,6 +387,28 @@ COMMENT ON COLUMN truncated_shares.band IS 'Band of the problem; null before the
 COMMENT ON COLUMN truncated_shares.num_samples IS 'Sampled texts that the run uses.';
 COMMENT ON COLUMN truncated_shares.num_truncated IS 'Those that count as truncated.';
 COMMENT ON COLUMN truncated_shares.truncated_share IS 'num_truncated / num_samples, in [0, 1].';
+
+CREATE OR REPLACE VIEW early_stops AS
+SELECT r.run_id, r.phase, r.arm, t.kind, count(*) AS num_samples,
+       count(*) FILTER (t.finish_reason = 'hopeless') AS num_stopped,
+       count(*) FILTER (t.finish_reason = 'hopeless') / count(*) AS stopped_share,
+       (sum(t.num_tokens) FILTER (t.finish_reason = 'hopeless'))::BIGINT AS num_tokens,
+       (sum(t.limit_tokens) FILTER (t.finish_reason = 'hopeless'))::BIGINT AS limit_tokens,
+       (sum(t.limit_tokens - t.num_tokens) FILTER (t.finish_reason = 'hopeless'))::BIGINT AS max_saved_tokens
+FROM run_rows r
+JOIN trajectories t ON t.trajectory_id = r.row_id
+GROUP BY ALL HAVING num_stopped > 0;
+COMMENT ON VIEW early_stops IS 'Texts that were given up as hopeless (the setting early_stop), per run, phase, arm and kind; only where there are any.';
+COMMENT ON COLUMN early_stops.run_id IS 'The run.';
+COMMENT ON COLUMN early_stops.phase IS 'rollouts, hints, repairs, guided, equal_tokens, evaluation or promotion.';
+COMMENT ON COLUMN early_stops.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
+COMMENT ON COLUMN early_stops.kind IS 'rollout, hint, guided or repair.';
+COMMENT ON COLUMN early_stops.num_samples IS 'Sampled texts that the run uses there.';
+COMMENT ON COLUMN early_stops.num_stopped IS 'Those that were given up; they count as truncated.';
+COMMENT ON COLUMN early_stops.stopped_share IS 'num_stopped / num_samples, in [0, 1].';
+COMMENT ON COLUMN early_stops.num_tokens IS 'Tokens that the given up ones had by then.';
+COMMENT ON COLUMN early_stops.limit_tokens IS 'Tokens that they could have had at most.';
+COMMENT ON COLUMN early_stops.max_saved_tokens IS 'limit_tokens - num_tokens: an upper bound of what was saved, since some of them would have ended before the limit.';
 
 CREATE OR REPLACE VIEW verifier_disagreements AS
 SELECT t.trajectory_id, t.problem_id, t.kind,

@@ -25,6 +25,7 @@ WRONG = (VerdictLabel.WRONG, "different", FinishReason.STOP)
 NO_ANSWER = (VerdictLabel.WRONG, "no_answer", FinishReason.STOP)
 CUT = (VerdictLabel.WRONG, "no_answer", FinishReason.LENGTH)
 CUT_YET_RIGHT = (VerdictLabel.CORRECT, None, FinishReason.LENGTH)
+HOPELESS_YET_RIGHT = (VerdictLabel.CORRECT, None, FinishReason.HOPELESS)
 TIMEOUT = (VerdictLabel.UNVERIFIABLE, "timeout", FinishReason.STOP)
 BAD_GOLD = (VerdictLabel.UNVERIFIABLE, "unparsable_gold", FinishReason.STOP)
 
@@ -108,6 +109,11 @@ def test_bands_partition_the_problems_and_order_does_not_matter(table, rng: rand
     shuffled = rows.copy()
     rng.shuffle(shuffled)
     assert summarise_arm("arm", shuffled, 3) == (every, *bands)
+
+
+def test_a_text_that_was_given_up_counts_as_truncated_and_wrong() -> None:
+    (row, _) = summarise_arm("arm", samples("p", Band.EASY, HOPELESS_YET_RIGHT, RIGHT, CUT, WRONG), 4)
+    assert (row.avg_at_k, row.truncated_share) == (0.25, 0.5)
 
 
 def test_gap_closed() -> None:

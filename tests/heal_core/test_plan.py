@@ -66,6 +66,16 @@ def test_an_attempt_of_another_run_under_a_higher_limit_does_not_change_what_a_r
         assert choose_row([own, later], 40) == choose_row([own], 40) == UsedRow("s@40", cut=True)
 
 
+def test_a_text_that_was_given_up_answers_every_limit_and_counts_as_cut() -> None:
+    hopeless = Attempt("s@40", "s", 40, 25, FinishReason.HOPELESS)
+    for limit in (10, 25, 26, 40, 400):
+        assert meets(hopeless, limit)
+        assert choose_row([hopeless], limit) == UsedRow("s@40", cut=True)
+    # a run under the lower limit goes on with the row that it began with
+    assert choose_row([hopeless, attempt(20, limit=20)], 20) == UsedRow("s@20", cut=True)
+    assert choose_row([hopeless, attempt(20, limit=20)], 30) == UsedRow("s@40", cut=True)
+
+
 def verdict(name: str, reason: str | None, limit: float | None) -> GradedAttempt:
     return GradedAttempt(name, "t", ("math", "1"), reason, limit)
 

@@ -103,6 +103,7 @@ class Ledger:
                 weights=weights,
                 temperature=work.sampling.temperature,
                 top_p=work.sampling.top_p,
+                early_stop=work.sampling.early_stop,
                 seed=self.session.config.seed,
                 prompt=slot.prompt,
                 prefix_token_ids=slot.prefix_token_ids,

@@ -231,6 +231,7 @@ FROM_TEACHER = EVERYTHING | {"evaluation": NUM_ANSWERS}
 
 PLACE = "where models and problems are, with the same files; `device`"
 TEACHER, STUDENT = "the teacher's files or `dtype`", "the student's files or `dtype`"
+SAMPLING = "`rollouts.sampling.temperature`, `top_p`, `early_stop`"
 HINT_SAMPLING = "`hints.sampling.temperature`, `top_p`"
 MORE_PATHS = "`hints.max_tries`, `repair.max_paths` up"
 FEWER = "`hints.max_tries`, `repair.*`, `guided.*` down"
@@ -273,10 +274,9 @@ CASES = {
         exactly={"rollouts": CUT.format("rollouts"), "profiles": CUT.format("rollouts")},
     ),
     "max_tokens down": Case("`rollouts.sampling.max_tokens` down", {"rollouts.sampling.max_tokens": 50}),
-    "temperature": Case(
-        "`rollouts.sampling.temperature`, `top_p`", {"rollouts.sampling.temperature": 0.9}, exactly=EVERYTHING
-    ),
-    "top_p": Case("`rollouts.sampling.temperature`, `top_p`", {"rollouts.sampling.top_p": 0.9}, exactly=EVERYTHING),
+    "temperature": Case(SAMPLING, {"rollouts.sampling.temperature": 0.9}, exactly=EVERYTHING),
+    "top_p": Case(SAMPLING, {"rollouts.sampling.top_p": 0.9}, exactly=EVERYTHING),
+    "early stop": Case(SAMPLING, {"rollouts.sampling.early_stop": {"ngram": 8}}, exactly=EVERYTHING),
     "seed": Case("`seed`", {"seed": 1}, exactly=EVERYTHING),
     "instruction": Case(
         "the instruction in the prompts",

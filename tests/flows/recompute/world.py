@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from heal_core.engines.base import GenerationRequest
+from heal_core.engines.early_stop import EarlyStopConfig
 from heal_core.records import Completion, FinishReason, Kind
 
 N = 16
@@ -59,6 +60,7 @@ class Asked:
     weights: str
     temperature: float
     top_p: float
+    early_stop: EarlyStopConfig | None
     seed: int
     prompt: str
     prefix_token_ids: tuple[int, ...]

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from heal_core.engines.base import EngineConfig, GenerationRequest, SamplingConfig
+from heal_core.engines.early_stop import EarlyStopConfig, LoopWatch, line_ends
 from heal_core.engines.loading import LoadedModel, load
 from heal_core.engines.sampling import _new_cache, draw, generate, slot_uniforms
 from heal_core.errors import ModelError
@@ -219,6 +220,40 @@ def test_rows_that_end_early_leave_the_others_as_they_were(teacher: LoadedModel)
         expected = unlimited[request.slot_id].token_ids[: request.max_tokens]
         assert together[request.slot_id].token_ids.tolist() == expected.tolist()
         assert together[request.slot_id].finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(
+    "early_stop", [EarlyStopConfig(ngram=2, repeats=3), EarlyStopConfig(ngram=None, max_step_tokens=11)]
+)
+def test_a_hopeless_text_is_cut_and_the_others_are_as_they_were(
+    teacher: LoadedModel, early_stop: EarlyStopConfig
+) -> None:
+    watched = SamplingConfig(early_stop=early_stop)
+    plain, stopped = run(teacher, requests(), batch_size=16), run(teacher, requests(), watched, batch_size=16)
+    ends_line = line_ends(teacher.tokenizer)
+    num_stopped = 0
+    for slot_id, whole in plain.items():
+        watch = LoopWatch(early_stop, ends_line)
+        end = next((index + 1 for index, token in enumerate(whole.token_ids.tolist()) if watch.add(token)), None)
+        text = stopped[slot_id]
+        assert text.token_ids.tolist() == whole.token_ids[:end].tolist()
+        assert text.finish_reason is (FinishReason.HOPELESS if end else whole.finish_reason)
+        assert whole.text.startswith(text.text)
+        assert len(text.entropies) == len(text.token_starts) == len(text.token_ids)
+        num_stopped += end is not None
+    assert 0 < num_stopped < len(plain)
+
+
+def test_a_text_that_is_hopeless_at_its_very_limit_needs_no_higher_one(teacher: LoadedModel) -> None:
+    watched = SamplingConfig(early_stop=EarlyStopConfig(ngram=None, max_step_tokens=5))
+    request = requests()[0]
+    hopeless = run(teacher, [request], watched)[request.slot_id]
+    length = len(hopeless.token_ids)
+    assert (hopeless.finish_reason, length < request.max_tokens) == (FinishReason.HOPELESS, True)
+    at_limit, below = (
+        run(teacher, [replace(request, max_tokens=limit)], watched)[request.slot_id] for limit in (length, length - 1)
+    )
+    assert (at_limit.finish_reason, below.finish_reason) == (FinishReason.HOPELESS, FinishReason.LENGTH)
 
 
 def test_a_prefix_is_continued(teacher: LoadedModel) -> None:

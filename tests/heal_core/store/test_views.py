@@ -318,6 +318,32 @@ def test_token_spend_adds_up_to_the_trajectories_that_a_run_uses(drawn: Store) -
         assert row == pytest.approx(used[run_id])
 
 
+def test_early_stops_say_what_was_given_up_and_what_that_saved_at_most(
+    store: Store, table_row: TableRow, make_slot: MakeSlot, make_rows: MakeRows
+) -> None:
+    slots = [make_slot(index=i, limit=20) for i in range(4)] + [make_slot(index=0, limit=20, kind=Kind.HINT)]
+    rows = make_rows(slots, p0=7)
+    for row in rows[:2]:  # two rollouts; the engine answers in reverse order, so that the hint is the first
+        row["finish_reason"] = "hopeless"
+    store.append("trajectories", rows)
+    for row in rows:
+        store.append("run_rows", [table_row("run_rows", run_row_id=row["trajectory_id"], row_id=row["trajectory_id"],
+                                            phase="hints" if row["kind"] == "hint" else "rollouts",
+                                            cut=row["finish_reason"] == "hopeless")])  # fmt: skip
+    found = store.rows("SELECT * FROM early_stops ORDER BY phase")
+    # 7 tokens of 20 each: of the hints one of one, of the rollouts one of four
+    assert found == [
+        {"run_id": "run", "phase": "hints", "arm": "", "kind": "hint", "num_samples": 1, "num_stopped": 1,
+         "stopped_share": 1.0, "num_tokens": 7, "limit_tokens": 20, "max_saved_tokens": 13},
+        {"run_id": "run", "phase": "rollouts", "arm": "", "kind": "rollout", "num_samples": 4, "num_stopped": 1,
+         "stopped_share": 0.25, "num_tokens": 7, "limit_tokens": 20, "max_saved_tokens": 13},
+    ]  # fmt: skip
+
+
+def test_a_run_in_which_nothing_was_given_up_has_no_early_stops(drawn: Store) -> None:
+    assert drawn.rows("SELECT * FROM early_stops") == []
+
+
 def test_truncated_shares_count_every_sample_once(drawn: Store) -> None:
     sums = "sum(num_samples)::INT AS num, sum(num_truncated)::INT AS cut"
     counted = totals(drawn, f"SELECT run_id, {sums} FROM truncated_shares GROUP BY ALL")

@@ -26,7 +26,7 @@ from flows.training import train_arms
 from heal_core import interruption
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
-from heal_core.errors import ConfigError, StoreError, TimeIsUpError
+from heal_core.errors import ConfigError, LimitReachedError, StoreError
 from heal_core.records import DISTILLATION, EVALUATION
 from heal_core.store.students import link_latest, link_stages
 from heal_core.store.summary import summarise_run
@@ -54,14 +54,20 @@ TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types runners 
 
 @flow(name="heal", task_runner=TASK_RUNNER, validate_parameters=False)
 def heal(
-    config: RunConfig, until: Deadline | None = None, retry: str | bool = False, purpose: str = DISTILLATION
+    config: RunConfig,
+    until: Deadline | None = None,
+    retry: str | bool = False,
+    purpose: str = DISTILLATION,
+    max_tokens: int | None = None,
 ) -> dict[str, Any]:
     """Return the outcome of a run; one that is complete is not run again. See `distil`."""
-    return distil(config, until, retry, purpose)
+    return distil(config, until, retry, purpose, max_tokens)
 
 
 @flow(name="heal-phase", flow_run_name="heal {phase}", task_runner=TASK_RUNNER, validate_parameters=False)
-def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> dict[str, Any]:
+def heal_phase(
+    config: RunConfig, phase: str, until: Deadline | None = None, max_tokens: int | None = None
+) -> dict[str, Any]:
     """Return the outcome of one phase, `completed` with what was newly made or `stopped`; those before it are closed.
 
     Raises:
@@ -69,7 +75,7 @@ def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> 
     """
     if phase not in PHASES:
         raise ConfigError(f"there is no phase {phase!r}; the phases are, in order: {', '.join(PHASES)}.")
-    with announced(config) as announcement, Session.open(config, until) as session:
+    with announced(config) as announcement, Session.open(config, until, max_tokens) as session:
         announcement.run_id = take_in_problems(session)
         names = list(PHASES)
         before = names[: names.index(phase)]
@@ -86,18 +92,23 @@ def heal_phase(config: RunConfig, phase: str, until: Deadline | None = None) -> 
 
 
 def distil(
-    config: RunConfig, until: Deadline | None = None, retry: str | bool = False, purpose: str = DISTILLATION
+    config: RunConfig,
+    until: Deadline | None = None,
+    retry: str | bool = False,
+    purpose: str = DISTILLATION,
+    max_tokens: int | None = None,
 ) -> dict[str, Any]:
     """Return the outcome of a run, inside the flow that calls this.
 
-    Its `state` is completed, nothing_new (an earlier start came to the end) or stopped (at
-    `until`). With the purpose `evaluation` the promoted student is evaluated on today's held-out
-    problems, and nothing is trained. `retry` is that of `take_in_problems`.
+    Its `state` is completed, nothing_new (an earlier start came to the end) or stopped (at `until`,
+    or when this start has sampled `max_tokens`). With the purpose `evaluation` the promoted student
+    is evaluated on today's held-out problems, and nothing is trained. `retry` is that of
+    `take_in_problems`.
 
     Raises:
         HealError: If the run failed; what is finished is stored.
     """
-    with announced(config) as announcement, Session.open(config, until) as session:
+    with announced(config) as announcement, Session.open(config, until, max_tokens) as session:
         announcement.run_id = take_in_problems(session, purpose, retry)
         announcement.outcome = _run_phases(session, EVALUATION_PHASES if purpose == EVALUATION else PHASES)
     return announcement.outcome
@@ -123,11 +134,12 @@ def _run_phases(session: Session, phases: Phases) -> dict[str, Any]:
 
 @contextmanager
 def _ended(session: Session) -> Iterator[None]:
-    """Record that a run stopped at its time or failed; the error goes on."""
+    """Record that a run stopped at a limit or failed; the error goes on."""
     try:
         yield
-    except TimeIsUpError as reason:
-        session.record_event("stopped", session.phase_name, {"reason": str(reason)})
+    except LimitReachedError as reason:
+        detail = {"reason": str(reason), "num_tokens": session.budget.num_spent}
+        session.record_event("stopped", session.phase_name, detail)
         raise
     except Exception as error:
         interruption.check()

@@ -14,7 +14,7 @@ from typing import Any
 
 from heal_core import interruption
 from heal_core.config import RunConfig
-from heal_core.errors import TimeIsUpError, in_one_line
+from heal_core.errors import LimitReachedError, in_one_line
 from heal_core.logs import log_to
 from heal_core.notify import Notification, send
 from heal_core.store import durable
@@ -38,7 +38,7 @@ class Announcement:
 def announced(config: RunConfig) -> Iterator[Announcement]:
     """Log to the workspace, and notify how what is within ends.
 
-    That its time was over is an outcome, `stopped`; any other error goes on.
+    That its time was over or its budget spent is an outcome, `stopped`; any other error goes on.
     """
     workspace = Workspace(config.workspace)
     workspace.create()
@@ -51,7 +51,7 @@ def announced(config: RunConfig) -> Iterator[Announcement]:
         interruption.listen()
         try:
             yield announcement
-        except TimeIsUpError as reason:
+        except LimitReachedError as reason:
             stopped = {"run_id": announcement.run_id, "state": "stopped", "reason": str(reason)}
             announcement.outcome = stopped | {"title": describe(stopped)}
         except Exception as error:

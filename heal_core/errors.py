@@ -14,7 +14,9 @@ HealError
 │   └── TrainingStalledError      the training child went silent
 ├── TrainingError (RuntimeError)  a stage of SFT that could not be trained
 ├── TooManyFailuresError (RuntimeError)  so much failed that the run cannot go on
-└── TimeIsUpError (RuntimeError)  the time given to a run is over; what is finished is stored
+└── LimitReachedError (RuntimeError)  a run came to a limit that was set to it; what is finished is stored
+    ├── TimeIsUpError             its time is over
+    └── BudgetSpentError          it sampled as many tokens as it may
 
 Expected outcomes are values, not exceptions: no breakpoint is `None`, a dropped
 repair has a reason.
@@ -77,8 +79,16 @@ class TooManyFailuresError(HealError, RuntimeError):
     """More problems failed than the run may lose."""
 
 
-class TimeIsUpError(HealError, RuntimeError):
-    """The time given to a run is over: it ends between two pieces of work, and the next start goes on from there."""
+class LimitReachedError(HealError, RuntimeError):
+    """A run came to a limit that was set to this start of it: it ends cleanly, and the next one goes on from there."""
+
+
+class TimeIsUpError(LimitReachedError):
+    """The time given to a run is over: it ends between two pieces of work."""
+
+
+class BudgetSpentError(LimitReachedError):
+    """A start of a run has sampled as many tokens as it may: it ends between two texts."""
 
 
 def in_one_line(text: str) -> str:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from heal_core.errors import (
     ConfigError,
     InputError,
+    LimitReachedError,
     ModelError,
     RequestError,
     SandboxError,
     StoreError,
-    TimeIsUpError,
     TooManyFailuresError,
     TrainingError,
     TransientError,
@@ -25,7 +25,8 @@ from heal_core.errors import (
 _DELAY_FACTOR = 4.0
 _MAX_DELAY_SECONDS = 600.0
 _NOT_OF_A_PROBLEM = (
-    ConfigError, InputError, ModelError, SandboxError, StoreError, TrainingError, TooManyFailuresError, TimeIsUpError,
+    ConfigError, InputError, LimitReachedError, ModelError, SandboxError, StoreError, TooManyFailuresError,
+    TrainingError,
 )  # fmt: skip
 
 

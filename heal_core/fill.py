@@ -7,13 +7,15 @@ students' answers in an evaluation). Running it again is the resume.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from heal_core.budget import TokenBudget
 from heal_core.engines.base import Engine, SamplingConfig
 from heal_core.plan import Slot, UsedRow, choose_row, find_missing
 from heal_core.records import Completion
@@ -38,30 +40,51 @@ def fill_slots(
     slots: Sequence[Slot],
     sampling: SamplingConfig,
     on_sampled: Callable[[int], None] = lambda num_tokens: None,
+    budget: TokenBudget | None = None,
 ) -> Filled:
     """Return the row that each slot uses, sampling those that no stored attempt answers.
 
     Finished rows are stored every 30 s, at the end, and when the engine fails; it is started
     only when something is missing. `on_sampled` is told the tokens of each new completion.
+
+    Raises:
+        BudgetSpentError: If the budget is spent; finished rows are stored, and texts in flight are given up.
     """
     missing = {slot.slot_id: slot for slot in find_missing(slots, read_attempts(store, slots))}
-    num_tokens = 0
-    if missing:
-        rows: list[dict[str, Any]] = []
-        flushed = time.monotonic()
-        try:
-            for completion in start_engine().generate([slot.request() for slot in missing.values()], sampling):
-                rows.append(trajectory_row(missing[completion.slot_id], completion))
-                num_tokens += len(completion.token_ids)
-                on_sampled(len(completion.token_ids))
-                if time.monotonic() - flushed > FLUSH_SECONDS:
-                    store.append("trajectories", rows)
-                    rows, flushed = [], time.monotonic()
-        finally:
-            store.append("trajectories", rows)
+    budget = budget or TokenBudget()
+    waiting, lengths = list(missing.values()), list[int]()
+    while waiting:
+        count = budget.count_affordable([slot.limit_tokens for slot in waiting], lengths)
+        wave, waiting = waiting[:count], waiting[count:]
+        with closing(_sample(store, start_engine(), wave, sampling)) as sampled:
+            for num_tokens in sampled:
+                lengths.append(num_tokens)
+                on_sampled(num_tokens)
+                budget.spend(num_tokens)
     attempts = read_attempts(store, slots)
     used = {slot.slot_id: choose_row(attempts[slot.slot_id], slot.limit_tokens) for slot in slots}
-    return Filled(used, len(missing), num_tokens)
+    return Filled(used, len(missing), sum(lengths))
+
+
+def _sample(
+    store: Store, engine: Engine, slots: Sequence[Slot], sampling: SamplingConfig
+) -> Generator[int, None, None]:
+    """Yield the tokens of each completion as it comes; however it ends, what came is stored."""
+    by_id = {slot.slot_id: slot for slot in slots}
+    completions = engine.generate([slot.request() for slot in slots], sampling)
+    rows: list[dict[str, Any]] = []
+    flushed = time.monotonic()
+    try:
+        for completion in completions:
+            rows.append(trajectory_row(by_id[completion.slot_id], completion))
+            if time.monotonic() - flushed > FLUSH_SECONDS:
+                store.append("trajectories", rows)
+                rows, flushed = [], time.monotonic()
+            yield len(completion.token_ids)
+    finally:
+        store.append("trajectories", rows)
+        if isinstance(completions, Generator):
+            completions.close()  # now, not when it is collected: it stops what is in flight
 
 
 def trajectory_row(slot: Slot, completion: Completion) -> dict[str, Any]:

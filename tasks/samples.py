@@ -64,6 +64,7 @@ def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
             work.slots,
             work.sampling,
             lambda num_tokens: session.progress.advance(1, 1, num_tokens),
+            session.budget,
         )
     session.count(work.phase, filled.num_sampled)
     session.count("tokens", filled.num_sampled_tokens)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heal_core import interruption
+from heal_core.budget import TokenBudget
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
 from heal_core.engines import gpu
@@ -64,9 +65,11 @@ class Session:
         store: Store,
         verifiers: VerifierPool,
         deadline: Deadline | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.config = config
         self.deadline = deadline
+        self.budget = TokenBudget(max_tokens)
         self.workspace = workspace
         self.store = store
         self.verifiers = verifiers
@@ -84,8 +87,12 @@ class Session:
 
     @classmethod
     @contextmanager
-    def open(cls, config: RunConfig, deadline: Deadline | None = None) -> Iterator[Session]:
-        """Yield a session; its store is published and its children ended afterwards.
+    def open(
+        cls, config: RunConfig, deadline: Deadline | None = None, max_tokens: int | None = None
+    ) -> Iterator[Session]:
+        """Yield a session that may last until `deadline` and sample `max_tokens`.
+
+        Its store is published and its children ended afterwards.
 
         Raises:
             WorkspaceBusyError: If another run holds the workspace, and `on_busy` is refuse.
@@ -96,7 +103,7 @@ class Session:
         workspace.create()
         lock = workspace.lock() if config.on_busy == "refuse" else workspace.lock_when_free(deadline)
         with lock, Store(workspace) as store, VerifierPool(config.verify) as verifiers:
-            session = cls(config, workspace, store, verifiers, deadline)
+            session = cls(config, workspace, store, verifiers, deadline, max_tokens)
             try:
                 yield session
             finally:
@@ -119,10 +126,11 @@ class Session:
         """Raise when the run has to end now.
 
         Raises:
-            TimeIsUpError: If the time given to it is over.
+            LimitReachedError: If the time given to it is over, or its token budget spent.
             KeyboardInterrupt: If its process was asked to end.
         """
         interruption.check()
+        self.budget.check()
         if self.deadline is not None:
             self.deadline.check()
 

@@ -49,7 +49,7 @@ def run_shard(session: Session, task: Any, shard: Any) -> Iterator[Any]:
     A problem that fails alone goes to the quarantine, and nothing is yielded for it.
 
     Raises:
-        TimeIsUpError, KeyboardInterrupt: If the run has to end now.
+        LimitReachedError, KeyboardInterrupt: If the run has to end now.
         HealError: If the fault is not a problem's: the engine does nothing else either.
     """
     session.check_end()

@@ -28,6 +28,15 @@ UntilOption = Annotated[
         help="End cleanly at this time: 07:00, '07:00 Europe/Zurich' or 2027-01-31T07:00. The next start goes on."
     ),
 ]
+BudgetOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens-budget",
+        min=1,
+        metavar="TOKENS",
+        help="End cleanly when this start has sampled so many tokens. The next start goes on, and counts anew.",
+    ),
+]
 NoSandboxOption = Annotated[
     bool,
     typer.Option(
@@ -48,6 +57,7 @@ def run(
     ] = None,
     phase: Annotated[str | None, typer.Option(help="Run only this phase; those before it must be closed.")] = None,
     until: UntilOption = None,
+    max_tokens: BudgetOption = None,
     no_sandbox: NoSandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,9 +72,9 @@ def run(
     from flows.heal import heal, heal_phase
 
     if phase is None:
-        _show(config, heal(config, deadline), as_json)
+        _show(config, heal(config, deadline, max_tokens=max_tokens), as_json)
         return
-    outcome = heal_phase(config, phase, deadline)
+    outcome = heal_phase(config, phase, deadline, max_tokens)
     if outcome["state"] == "stopped":
         _show(config, outcome, as_json)
     elif not any(outcome["made"].values()):
@@ -75,6 +85,7 @@ def retry(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of one.")],
     workspace: WorkspaceOption = Path("."),
     until: UntilOption = None,
+    max_tokens: BudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that failed or stopped, or try again the problems that it has in quarantine.
@@ -93,13 +104,14 @@ def retry(
     from flows.heal import heal
     from heal_core.records import DISTILLATION
 
-    _show(config, heal(config, deadline, row["run_id"], row["purpose"] or DISTILLATION), as_json)
+    _show(config, heal(config, deadline, row["run_id"], row["purpose"] or DISTILLATION, max_tokens), as_json)
 
 
 def evaluate(
     config_path: ConfigArgument,
     overrides: OverridesArgument = None,
     until: UntilOption = None,
+    max_tokens: BudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate the promoted student on the held-out problems that the config names today."""
@@ -112,7 +124,7 @@ def evaluate(
     from flows.heal import heal
     from heal_core.records import EVALUATION
 
-    _show(config, heal(config, deadline, purpose=EVALUATION), as_json)
+    _show(config, heal(config, deadline, purpose=EVALUATION, max_tokens=max_tokens), as_json)
 
 
 def _map_columns(columns: list[str]) -> list[str]:

@@ -145,6 +145,25 @@ def test_a_run_ends_at_its_time_and_the_next_start_goes_on_to_the_same_tables(
     assert_same_tables(open_run(finished_run.heal, config, workspace), finished_run)
 
 
+def test_a_run_ends_at_its_token_budget_and_goes_on_from_there(heal: Any, open_run: Any, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    config = heal.config(workspace, **{**SMALL, "problems__limit": 8})
+    done = heal("run", config, "--phase", "rollouts", "--max-tokens-budget", "2000", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["state"] == "stopped"
+    assert "of 2,000; the next start goes on from there" in outcome["title"]
+    count = "SELECT count(*) AS texts, sum(num_tokens)::INT AS tokens FROM trajectories"
+    stopped = heal("sql", count, "-f", "json", "-w", workspace)
+    (kept,) = json.loads(stopped.stdout)
+    # a text has at most 224 tokens
+    assert 2000 <= kept["tokens"] < 2224
+    done = heal("run", config, "--phase", "rollouts")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (whole,) = json.loads(heal("sql", count, "-f", "json", "-w", workspace).stdout)
+    assert (kept["texts"] < whole["texts"], whole["texts"]) == (True, 8 * 8)
+
+
 def test_a_second_run_waits_where_the_config_says_so(
     finished_run: Any, wait_for: Callable[..., None], stop: Any, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from heal_core.failures import FailuresConfig, may_be_of_a_problem, may_pass
         (errors.StoreError("the disk is full"), False, False),
         (errors.TrainingError("diverged"), False, False),
         (errors.TimeIsUpError("07:00"), False, False),
+        (errors.BudgetSpentError("2,000,000 tokens"), False, False),
         (errors.TooManyFailuresError("lost"), False, False),
         (KeyboardInterrupt(), False, False),
     ],

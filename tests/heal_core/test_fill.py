@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from heal_core import fill
+from heal_core.budget import TokenBudget
 from heal_core.engines.base import Engine, SamplingConfig
-from heal_core.errors import EngineStalledError
+from heal_core.errors import BudgetSpentError, EngineStalledError
 from heal_core.fill import Filled, fill_slots
 from heal_core.plan import Slot
 from heal_core.store.reads import read_tokens
@@ -93,6 +94,47 @@ def test_what_was_sampled_before_a_failure_is_kept(
     filled = fill_with(store, engine, slots)
     assert (filled.num_sampled, len(engine.generated)) == (2, 2)
     assert store.rows("SELECT count(*) AS num FROM trajectories") == [{"num": 5}]
+
+
+def test_a_spent_budget_ends_it_with_all_that_came_stored(store: Store, new_engine: Any, make_slot: MakeSlot) -> None:
+    slots = [make_slot(index=i, limit=20) for i in range(10)]
+    engine = new_engine({slot.slot_id: 7 for slot in slots})
+    budget = TokenBudget(30)
+    counted: list[int] = []
+    with pytest.raises(BudgetSpentError, match="sampled 35 tokens of 30"):
+        fill_slots(store, lambda: engine, slots, SamplingConfig(), counted.append, budget)
+    # the fifth text of 7 tokens crosses it
+    assert counted == [7] * 5
+    assert store.rows("SELECT count(*) AS num FROM trajectories") == [{"num": 5}]
+    # 30 // 20 = 1 is begun under the limit, then 23 // 7 = 3 at the mean so far, then one that crosses
+    assert len(engine.generated) == 5
+    filled = fill_with(store, engine, slots)
+    assert (filled.num_sampled, len(engine.generated)) == (5, 10)
+
+
+def test_the_work_in_flight_is_stopped_when_the_budget_is_spent(
+    store: Store, new_engine: Any, make_slot: MakeSlot
+) -> None:
+    slots = [make_slot(index=i, limit=4) for i in range(12)]
+    begun: list[int] = []
+    ended: list[int] = []
+
+    class Watched(new_engine):  # type: ignore[misc]  # the fixture is a class
+        def generate(self, requests: Any, sampling: SamplingConfig) -> Any:
+            begun.append(len(requests))
+            try:
+                yield from super().generate(requests, sampling)
+            finally:
+                ended.append(len(self.generated))
+
+    engine = Watched({slot.slot_id: 1 if index < 3 else 4 for index, slot in enumerate(slots)})
+    with pytest.raises(BudgetSpentError, match="sampled 15 tokens of 12") as raised:
+        fill_slots(store, lambda: engine, slots, SamplingConfig(), budget=TokenBudget(12))
+    # 12 // 4 = 3 were begun, of a token each, then 9 // 1 = 9, of which the third crossed the budget; though the error
+    # is still held here, the engine was told to end
+    assert raised.tb is not None
+    assert (begun, ended) == ([3, 9], [3, 6])
+    assert store.rows("SELECT sum(num_tokens)::INT AS num FROM trajectories") == [{"num": 15}]
 
 
 def test_a_completion_is_stored_whole(store: Store, new_engine: Any, make_slot: MakeSlot) -> None:

@@ -310,6 +310,29 @@ def test_a_run_ends_at_its_time_and_the_next_start_goes_on(
     assert everything(run) == everything(undisturbed)
 
 
+def test_a_run_ends_at_its_token_budget_and_each_start_has_one_of_its_own(
+    lab: Any, undisturbed: Any, tmp_path: Path
+) -> None:
+    workspace, budget, num_sampled = tmp_path / "workspace", 2500, []
+    outcome = lab.start(workspace, AT_ONCE, max_tokens=budget)
+    while outcome["state"] == "stopped":
+        num_sampled.append(
+            sum(lab.ledger.calls[kind] for kind in ("rollouts", "hints", "repairs", "guided", "answers"))
+        )
+        assert num_sampled[-1] > 0, "it would never come to its end"
+        assert f"of {budget:,}" in outcome["title"]
+        outcome = lab.start(workspace, AT_ONCE, max_tokens=budget)
+    assert len(num_sampled) >= 2
+    run = lab.run(workspace, AT_ONCE)
+    assert run.summary["state"] == "nothing_new"
+    spent = [json.loads(detail)["num_tokens"] for (detail,) in run.rows(
+        "SELECT detail FROM run_events WHERE event = 'stopped' ORDER BY rowid"
+    )]  # fmt: skip
+    # a text of the world has at most 60 tokens
+    assert len(spent) == len(num_sampled) and all(budget <= num < budget + 60 for num in spent)
+    assert everything(run) == everything(undisturbed)
+
+
 def test_a_run_takes_a_slot_of_the_server_for_its_models_and_gives_it_back(lab: Any, tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     limit = GlobalConcurrencyLimitCreate(name=LIMIT_NAME, limit=1)

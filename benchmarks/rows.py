@@ -218,6 +218,7 @@ def _profile_rows(columns: Columns, rows: pl.DataFrame, config: SyntheticConfig)
         "flat": False,
         "entropy_source": "exact",
         "is_certain": True,
+        "step_entropy_radii": None,
     }
 
 

@@ -1,16 +1,17 @@
-"""Where a trajectory breaks: the largest rise of step entropy in its first third.
+"""Where a trajectory breaks: the largest rise of step entropy in its first third; and whether that is certain.
 
-What does not belong here: cutting into steps (`steps`) and what is done at a
-breakpoint (`repair`).
+What does not belong here: cutting into steps (`steps`), what is done at a breakpoint
+(`repair`), and intervals of token entropies (`entropy_bounds`).
 """
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from heal_core.errors import ShapeError
 from heal_core.records import Breakpoint
@@ -20,11 +21,26 @@ _MIN_SD_NATS = 1e-12  # equal surges differ by rounding, and a z-score over that
 
 
 class BreakpointConfig(BaseModel):
-    """How much of a trajectory is searched, as a fraction of its steps (definition D5)."""
+    """How much of a trajectory is searched, as a fraction of its steps (definition D5).
+
+    `rescore` says which rollouts are read again for exact entropies where those of the engine leave the breakpoint
+    open: all of them (`auto`), those that are to be repaired (`repaired`), or none (`never`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window_fraction: float = Field(default=1 / 3, gt=0, le=1)
+    rescore: Literal["auto", "repaired", "never"] = "auto"
+
+    @model_serializer(mode="wrap")
+    def _leave_out_the_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: it keeps the id that it had when all entropies were exact
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "rescore" or value != "auto"}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides where a profile breaks; whether it is read again is decided afterwards."""
+        return self.model_dump(mode="json", exclude={"rescore"})
 
 
 def find_breakpoint(step_entropies: np.ndarray, config: BreakpointConfig) -> Breakpoint | None:
@@ -51,13 +67,11 @@ def find_breakpoint(step_entropies: np.ndarray, config: BreakpointConfig) -> Bre
     num_steps = len(step_entropies)
     if num_steps < 2:
         return None
-    # In floats 100 * 0.07 exceeds 7, and its ceiling would be 8; in fractions of small terms it is exact.
-    fraction = Fraction(config.window_fraction).limit_denominator(1000)
-    surges = np.diff(step_entropies.astype(np.float64))[: _last_step(num_steps, fraction) - 1]
+    surges = np.diff(step_entropies.astype(np.float64))[: _last_step(num_steps, config) - 1]
     best = int(np.argmax(surges))
     is_flat = bool(surges[best] <= 0)
     if is_flat:
-        best = _last_step(num_steps, fraction / 2) - 2
+        best = _flat_step(num_steps, config) - 1
     return Breakpoint(
         step_index=best + 1,
         surge=float(surges[best]),
@@ -67,9 +81,49 @@ def find_breakpoint(step_entropies: np.ndarray, config: BreakpointConfig) -> Bre
     )
 
 
-def _last_step(num_steps: int, fraction: Fraction) -> int:
-    """Return max(2, ceil(K * fraction)), a step counted from 1."""
-    return max(2, math.ceil(num_steps * fraction))
+def is_certain(step_entropies: np.ndarray, radii: np.ndarray | None, config: BreakpointConfig) -> bool:
+    """Return whether all values within the intervals have the same breakpoint as their middles.
+
+    The step counts; whether it is `flat` may be open. Exact in arithmetic without rounding, with the smallest k on
+    ties: it is not certain if and only if there are values within the intervals that break at another step.
+
+    Args:
+        step_entropies: Middles of the intervals of the step entropies, shape [K], nats.
+        radii: Half their widths, shape [K], nats; None where the entropies are exact, which is always certain.
+        config: The window.
+
+    Raises:
+        ShapeError: If the arrays differ in shape, or are not finite, or a radius is negative.
+
+    Source: definitions D3 and D5 (docs/method.md).
+    """
+    found = find_breakpoint(step_entropies, config)
+    if radii is None:
+        return True
+    if radii.shape != step_entropies.shape or not np.isfinite(radii).all() or (radii < 0).any():
+        raise ShapeError(f"expected radii >= 0 of shape {step_entropies.shape}, found others of shape {radii.shape}")
+    if found is None:
+        return True
+    low, high = (step_entropies - radii)[: found.window_size + 1], (step_entropies + radii)[: found.window_size + 1]
+    step = found.step_index
+    # both can be had at once, also where the two share a step: what lifts the one lowers the other
+    most, least = high[1:] - low[:-1], low[step] - high[step - 1]
+    if least <= 0 and step != _flat_step(len(step_entropies), config):
+        return False
+    before, after = most[: step - 1], most[step:]
+    return not ((before > 0) & (before >= least)).any() and not (after > max(0.0, least)).any()
+
+
+def _last_step(num_steps: int, config: BreakpointConfig, share: int = 1) -> int:
+    """Return max(2, ceil(K * window_fraction / share)), a step counted from 1."""
+    # In floats 100 * 0.07 exceeds 7, and its ceiling would be 8; in fractions of small terms it is exact.
+    fraction = Fraction(config.window_fraction).limit_denominator(1000)
+    return max(2, math.ceil(num_steps * fraction / share))
+
+
+def _flat_step(num_steps: int, config: BreakpointConfig) -> int:
+    """Return the step, counted from 0, that is taken where nothing rises."""
+    return _last_step(num_steps, config, share=2) - 1
 
 
 def _z_score(surges: np.ndarray, index: int) -> float | None:

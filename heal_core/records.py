@@ -17,6 +17,8 @@ DISTILLATION, EVALUATION = "distillation", "evaluation"
 
 EXACT = "exact"
 """Where an entropy is from: the whole distribution over the vocabulary."""
+RESCORED = "rescored"
+"""The same, of a profile whose text was read again, since its breakpoint was not certain."""
 
 
 class Kind(StrEnum):
@@ -176,12 +178,19 @@ class Breakpoint:
 
 @dataclass(frozen=True)
 class EntropyProfile:
-    """A trajectory cut into steps, with their mean entropies, shape [S], nats."""
+    """A trajectory cut into steps, with their mean entropies, shape [S], nats.
+
+    Attributes:
+        step_radii: Half the width of each one's interval, shape [S], nats; None where they are exact.
+        is_certain: No values within the intervals have another breakpoint.
+    """
 
     steps: tuple[Step, ...]
     step_entropies: np.ndarray
     separator: str
     breakpoint: Breakpoint | None
+    step_radii: np.ndarray | None = None
+    is_certain: bool = True
 
 
 @dataclass(frozen=True)

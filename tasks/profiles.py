@@ -8,7 +8,7 @@ from typing import Any
 from heal_core.config import RunConfig
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.profiles import profile_entropy
-from heal_core.records import EXACT, EntropyProfile
+from heal_core.records import EntropyProfile
 from heal_core.store.reads import read_known, read_tokens
 from tasks.policy import cached_task
 from tasks.session import Session
@@ -18,7 +18,7 @@ WORK = "profiles"
 
 def profile_key(config: RunConfig, row_id: str) -> str:
     """Return the id of a rollout's profile under the config's step and breakpoint settings."""
-    settings = [config.steps.model_dump(mode="json"), config.breakpoints.model_dump(mode="json")]
+    settings = [config.steps.model_dump(mode="json"), config.breakpoints.identity()]
     return content_key("profile", STAGE_VERSIONS["profile"], row_id, settings)
 
 
@@ -60,17 +60,25 @@ def profile_chunk(session: Session, work: ProfileWork) -> int:
     for profile_id, row_id in sorted(missing.items()):
         row = tokens[row_id]
         profile = profile_entropy(
-            row.text, row.token_starts, row.entropies, session.config.steps, session.config.breakpoints
+            row.text,
+            row.token_starts,
+            row.entropies,
+            session.config.steps,
+            session.config.breakpoints,
+            row.entropy_radii,
         )
-        rows.append({"profile_id": profile_id, "trajectory_id": row_id, **_columns(profile)})
+        rows.append(profile_row(profile_id, row_id, profile, row.entropy_source))
     session.store.append("profiles", rows)
     session.count("profiles", len(rows))
     return len(rows)
 
 
-def _columns(profile: EntropyProfile) -> dict[str, object]:
-    found = profile.breakpoint
+def profile_row(profile_id: str, trajectory_id: str, profile: EntropyProfile, source: str) -> dict[str, Any]:
+    """Return the stored form of a profile; `source` is where its entropies are from."""
+    found, radii = profile.breakpoint, profile.step_radii
     return {
+        "profile_id": profile_id,
+        "trajectory_id": trajectory_id,
         "separator": profile.separator,
         "num_steps": len(profile.steps),
         "step_start_chars": [step.start_char for step in profile.steps],
@@ -81,6 +89,7 @@ def _columns(profile: EntropyProfile) -> dict[str, object]:
         "window_size": found.window_size if found else None,
         "z_score": found.z_score if found else None,
         "flat": found.flat if found else None,
-        "entropy_source": EXACT,
-        "is_certain": True,
+        "entropy_source": source,
+        "is_certain": profile.is_certain,
+        "step_entropy_radii": None if radii is None else radii.tolist(),
     }

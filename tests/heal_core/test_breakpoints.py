@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from heal_core.breakpoints import BreakpointConfig, find_breakpoint
+from heal_core.breakpoints import BreakpointConfig, find_breakpoint, is_certain
 from heal_core.errors import ShapeError
 
 DEFAULT = BreakpointConfig()
@@ -96,3 +97,113 @@ def test_a_breakpoint_is_an_existing_step_and_never_the_first(steps, fraction):
 def test_what_is_no_profile_is_refused(steps):
     with pytest.raises(ShapeError):
         find_breakpoint(steps, DEFAULT)
+
+
+def certain(steps, radii, config=DEFAULT):
+    return is_certain(np.array(steps, dtype=float), np.array(radii, dtype=float), config)
+
+
+def test_a_surge_that_others_cannot_reach_is_certain():
+    # K = 12, window = steps 2..4, surges 0.5, 2, 0. With 0.3 on every step each is off by at most 0.6: 1.1 < 1.4.
+    steps = [1.0, 1.5, 3.5, 3.5] + [0.0] * 8
+    assert certain(steps, [0.3] * 12)
+    # With 0.4 at most 1.3 against at least 1.2. But a step is shared: as step 2 is high, it rises less at step 3.
+    assert not certain(steps, [0.4] * 12)
+
+
+def test_what_lies_beyond_the_window_cannot_move_it():
+    steps = [1.0, 1.5, 3.5, 3.5] + [0.0] * 8
+    assert certain(steps, [0.1] * 4 + [9.0] * 8)
+
+
+def test_the_first_of_a_tie_is_certain_and_a_later_one_is_not():
+    # K = 9, window = steps 2..3. Surges 2 and 0..2: at most a tie, which the first wins.
+    assert certain([0.0, 2, 3] + [0.0] * 6, [0, 0, 1.0] + [0.0] * 6)
+    # Surges 1..2 and 3..2 of one step in the middle: at its upper end a tie, and the middle's choice is the second.
+    assert find_breakpoint(np.array([0.0, 1.5, 4] + [0.0] * 6), DEFAULT).step_index == 2
+    assert not certain([0.0, 1.5, 4] + [0.0] * 6, [0, 0.5, 0] + [0.0] * 6)
+
+
+def test_each_rise_alone_could_be_the_largest_but_not_with_the_others():
+    # K = 12, steps 0, 0..4, 4, 8: the surges of steps 2 and 3 add up to the 4 of step 4. One that has all of it ties
+    # with step 4, and wins as the first.
+    low, high = np.array([0.0, 0, 4, 8]), np.array([0.0, 4, 4, 8])
+    steps, radii = (low + high) / 2, (high - low) / 2
+    wide = [*steps, *[0.0] * 8], [*radii, *[0.0] * 8]
+    assert not certain(*wide)
+    narrower = [*(steps - [0, 0.5, 0, 0]), *[0.0] * 8], [*(radii - [0, 0.5, 0, 0]), *[0.0] * 8]
+    assert not certain(*narrower)  # 0..3: step 3 may have 4
+    both = [*steps, *[0.0] * 8], [*(radii - [0, 0.5, 0, 0]), *[0.0] * 8]
+    assert certain(*both)  # 0.5..3.5: neither may
+
+
+def test_flat_is_certain_where_nothing_can_rise_or_what_can_is_at_the_same_place():
+    # K = 18, window = steps 2..6, flat: step 3.
+    falling = [20.0, 19, 17, 16, 15, 14] + [30.0] * 12
+    assert certain(falling, [0.5] * 18)  # step 2 may stay, which is no rise
+    assert not certain(falling, [0.6] * 18)  # step 2 may rise by 0.2
+    assert certain(falling, [0, 1.5, 1.5] + [0.0] * 15) is False  # step 2 may rise by 0.5
+    assert certain([20.0, 17, 17, 16, 15, 14] + [30.0] * 12, [0, 0, 0.9] + [0.0] * 15)  # only step 3 may
+
+
+def test_exact_entropies_are_certain_and_so_is_what_has_no_breakpoint():
+    tied = np.array([0.0, 2, 2, 4] + [0.0] * 8)
+    assert is_certain(tied, None, DEFAULT)
+    assert is_certain(tied, np.zeros(12), DEFAULT)
+    assert certain([5.0], [5.0])
+
+
+@st.composite
+def intervals(draw):
+    """Return intervals with whole numbers as ends, the first five not more than 1 wide, the others points."""
+    num = draw(st.integers(2, 8))
+    low = draw(arrays(np.int64, num, elements=st.integers(0, 4)))
+    width = draw(arrays(np.int64, num, elements=st.integers(0, 1)))
+    width[5:] = 0
+    fraction = draw(st.sampled_from([0.3, 0.5, 0.8, 1.0]))
+    return low.astype(float), width.astype(float), BreakpointConfig(window_fraction=fraction)
+
+
+@settings(deadline=None)
+@given(given_intervals=intervals())
+def test_certain_is_what_no_value_moves(given_intervals):
+    """All values on a grid are tried. If any move the breakpoint, some on the grid do: bounds on differences
+    of whole numbers have solutions in whole numbers, and strict ones in eighths, of which five in a row make no 1."""
+    low, width, config = given_intervals
+    middles = low + width / 2
+    found = find_breakpoint(middles, config)
+    axes = [np.arange(0, size + 0.1, 0.125) + start for start, size in zip(low, width, strict=True)]
+    values = np.array(list(itertools.product(*axes[: found.window_size + 1])))
+    surges = np.diff(values, axis=1)
+    flat = find_breakpoint(np.zeros(len(low)), config).step_index
+    chosen = np.where(surges.max(axis=1) > 0, surges.argmax(axis=1) + 1, flat)
+    assert is_certain(middles, width / 2, config) == bool((chosen == found.step_index).all())
+
+
+@settings(deadline=None)
+@given(data=st.data(), num=st.integers(2, 30))
+def test_values_within_the_intervals_of_a_certain_breakpoint_break_there(data, num):
+    # multiples of 1/1024 are added without rounding
+    numbers = arrays(np.int64, num, elements=st.integers(0, 4096))
+    radii = data.draw(arrays(np.int64, num, elements=st.integers(0, 64))) / 1024
+    steps = data.draw(numbers) / 1024
+    found = find_breakpoint(steps, DEFAULT)
+    is_sure = is_certain(steps, radii, DEFAULT)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    for _ in range(20):
+        values = steps + np.round(radii * 1024 * rng.choice([-1, -0.5, 0, 0.5, 1], num)) / 1024
+        assert not is_sure or find_breakpoint(values, DEFAULT).step_index == found.step_index
+
+
+@pytest.mark.parametrize("radii", [np.zeros(3), np.array([0, -1.0, 0, 0]), np.array([0, np.inf, 0, 0])])
+def test_what_are_no_radii_is_refused(radii):
+    with pytest.raises(ShapeError):
+        is_certain(np.zeros(4), radii, DEFAULT)
+
+
+def test_the_default_of_rescore_is_not_in_a_run_s_settings():
+    """A run's id is made of them, and runs had one before anything could be read again."""
+    assert DEFAULT.model_dump(mode="json") == {"window_fraction": 1 / 3}
+    never = BreakpointConfig(rescore="never")
+    assert BreakpointConfig.model_validate(never.model_dump(mode="json")) == never != DEFAULT
+    assert never.identity() == DEFAULT.identity()

@@ -57,3 +57,39 @@ def test_an_empty_completion_has_no_steps():
 def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(ShapeError):
         profile("ab", [0, 1], [0.0])
+
+
+def test_the_radius_of_a_step_is_the_mean_of_its_tokens():
+    # Steps "a", "b", "c" of 2, 2, 1 tokens with means 2, 5, 1. Radii 0.2, 0.4 | 1, 2 | 0: 0.3, 1.5, 0.
+    # K = 3: step 2 is the only one that can be chosen, so that nothing moves it.
+    text, starts, entropies = "a\n\nb\n\nc", np.array([0, 1, 3, 4, 6]), np.array([1.0, 3.0, 5.0, 5.0, 1.0])
+    radii = np.array([0.2, 0.4, 1.0, 2.0, 0.0])
+    found = profile_entropy(text, starts, entropies, STEPS, BreakpointConfig(), radii)
+    assert found.step_radii is not None and found.step_radii.tolist() == pytest.approx([0.3, 1.5, 0.0])
+    assert found.is_certain
+    # With a window of all three steps, surges 3 +- 1.8 and -4 +- 1.5: step 3 cannot rise, step 2 does.
+    whole = BreakpointConfig(window_fraction=1)
+    assert profile_entropy(text, starts, entropies, STEPS, whole, radii).is_certain
+    # With twice the radii step 2 may fall like all others, and step 2 is the place of a flat one too.
+    assert profile_entropy(text, starts, entropies, STEPS, whole, 2 * radii).is_certain
+    # With three times the radii step 3 may rise by 1 - (5 - 4.5) = 0.5, and step 2 fall.
+    assert not profile_entropy(text, starts, entropies, STEPS, whole, 3 * radii).is_certain
+
+
+def test_radii_of_what_is_no_reasoning_step_do_not_count():
+    text = "a\n\nb\n\nc</think>d"
+    starts, entropies = np.array([0, 3, 6, 7]), np.array([0.0, 1.0, 1.5, 0.0])
+    whole = BreakpointConfig(window_fraction=1)
+    radii = np.array([0.1, 0.1, 0.1, 9.0])
+    assert profile_entropy(text, starts, entropies, STEPS, whole, radii).is_certain
+    assert not profile_entropy(text, starts, entropies, STEPS, whole, radii[[0, 1, 3, 2]]).is_certain
+
+
+def test_exact_entropies_have_no_radii_and_a_certain_breakpoint():
+    found = profile("a\n\nb\n\nc", [0, 1, 3, 4, 6], [1.0, 3.0, 5.0, 5.0, 1.0])
+    assert (found.step_radii, found.is_certain) == (None, True)
+
+
+def test_radii_of_another_length_are_refused():
+    with pytest.raises(ShapeError, match="one radius per token"):
+        profile_entropy("ab", np.array([0, 1]), np.zeros(2), STEPS, BreakpointConfig(), np.zeros(3))

@@ -9,5 +9,7 @@ COMMENT ON COLUMN trajectories.num_cached_tokens IS 'Prompt tokens that the engi
 
 ALTER TABLE profiles ADD COLUMN entropy_source VARCHAR;
 ALTER TABLE profiles ADD COLUMN is_certain BOOLEAN;
+ALTER TABLE profiles ADD COLUMN step_entropy_radii DOUBLE[];
 COMMENT ON COLUMN profiles.entropy_source IS 'What its entropies are from: exact, top_20 (the middles of intervals), or rescored (exact, from reading the text again). Null, which means exact, in rows from before schema 0008.';
 COMMENT ON COLUMN profiles.is_certain IS 'Whether no value within the intervals could move the breakpoint; true where entropies are exact. Null in rows from before schema 0008.';
+COMMENT ON COLUMN profiles.step_entropy_radii IS 'Half the width of the certified interval of each step''s entropy, nats; null where entropies are exact.';

@@ -131,7 +131,8 @@ class DrawnRun:
             self.add("profiles", profile_id, trajectory_id=parent_id, separator=separator,
                      num_steps=len(starts), step_start_chars=starts, step_start_tokens=starts,
                      step_entropies=[0.1] * len(starts), breakpoint_step=step, surge_nats=0.25, window_size=3,
-                     z_score=None, flat=False, entropy_source="exact", is_certain=True)  # fmt: skip
+                     z_score=None, flat=False, entropy_source="exact", is_certain=True,
+                     step_entropy_radii=None)  # fmt: skip
             if separator == "blank_line":
                 kept_tokens = starts[step]
         if not self.decide("path", parent_id, problem_id, self.random.choice(["kept", "kept", "dropped"])):

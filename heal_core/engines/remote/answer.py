@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heal_core.engines.remote.faults import NonsenseError
+from heal_core.records import FinishReason
 
 _ID_PREFIX = "token_id:"
 _ROUNDING = 1e-3
@@ -79,6 +80,8 @@ class Answer:
         Raises:
             NonsenseError: If its parts contradict each other or the request.
         """
+        if self.finish_reason == FinishReason.HOPELESS:
+            return  # its end was not waited for, and so no usage came
         if self.finish_reason not in ("stop", "length"):
             raise NonsenseError(f"finish_reason {self.finish_reason!r}, expected stop or length")
         num = len(self.tokens)
@@ -90,6 +93,11 @@ class Answer:
             raise NonsenseError(f"{num} tokens, where max_tokens was {max_tokens}")
         if self.finish_reason == "length" and num < max_tokens:
             raise NonsenseError(f"cut after {num} tokens, where max_tokens was {max_tokens}")
+
+    def give_up(self, num_tokens: int) -> None:
+        """End the answer after so many of its tokens."""
+        self.tokens = self.tokens[:num_tokens]
+        self.finish_reason = FinishReason.HOPELESS
 
     def _add_usage(self, usage: Mapping[str, Any]) -> None:
         if usage:

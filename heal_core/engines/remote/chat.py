@@ -57,6 +57,9 @@ class ChatApi:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if sampling.early_stop is not None:
+            # what a prompt costs is told at the end, which would not be waited for
+            raise UnusableError("over the chat API no text can be given up early; leave early_stop out")
         async with aclosing(client.stream(PATH, {**body, **self._asking.extra_body})) as pieces:
             async for piece in pieces:
                 answer.add(piece)

@@ -7,7 +7,7 @@ What vLLM alone understands is sent to vLLM alone. What does not belong here: tr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +17,13 @@ import numpy as np
 from heal_core.chat import encode_text
 from heal_core.engines.base import GenerationRequest, SamplingConfig, ScoreRequest, ScoreResult
 from heal_core.engines.detokenize import detokenize
+from heal_core.engines.early_stop import LoopWatch, line_ends
 from heal_core.engines.remote.answer import Answer, Token
 from heal_core.engines.remote.client import Client
 from heal_core.engines.remote.faults import NonsenseError, UnusableError
 from heal_core.engines.tokens import ModelTokens
 from heal_core.entropy_bounds import entropy_interval
+from heal_core.errors import ShapeError
 from heal_core.records import Completion, FinishReason
 
 _FLOAT32_ROUNDING = 1e-6
@@ -104,6 +106,7 @@ class CompletionsApi:
         self._tokens = tokens
         self._asking = asking
         self._names = TokenNames(tokens)
+        self._ends_line = line_ends(tokens.tokenizer)
 
     async def complete(
         self,
@@ -127,10 +130,12 @@ class CompletionsApi:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        watch = LoopWatch(sampling.early_stop, self._ends_line) if sampling.early_stop else None
         async with aclosing(client.stream(PATH, {**body, **self._asking.extra_body})) as pieces:
             async for piece in pieces:
-                answer.add(piece)
                 note_life()
+                if is_hopeless(answer, answer.add(piece), watch, self._names.find, self._tokens.eos_ids):
+                    break  # closing the stream ends the work at the server
         check_model(self._asking, answer.model)
         answer.check(len(input_ids), request.max_tokens)
         return self._completion(request, answer, len(input_ids))
@@ -231,6 +236,24 @@ class CompletionsApi:
         return entropy_middles(tokens, self._tokens.description.vocabulary_size)
 
 
+def is_hopeless(
+    answer: Answer,
+    new: Sequence[Token],
+    watch: LoopWatch | None,
+    find_id: Callable[[Token], int],
+    eos_ids: Collection[int],
+) -> bool:
+    """Return whether a text is to be given up with one of its new tokens; it is cut after that one."""
+    if watch is None:
+        return False
+    for index, token in enumerate(new, start=1 - len(new)):
+        token_id = find_id(token)
+        if token_id not in eos_ids and watch.add(token_id):
+            answer.give_up(len(answer.tokens) + index)
+            return True
+    return False
+
+
 def empty_completion(request: GenerationRequest, num_prompt_tokens: int, num_top: int) -> Completion:
     """Return what a request without room for a token comes to."""
     none = np.empty(0, dtype=np.float32)
@@ -250,12 +273,19 @@ def empty_completion(request: GenerationRequest, num_prompt_tokens: int, num_top
 
 
 def entropy_middles(tokens: Sequence[Token], vocabulary_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middle of each token's entropy interval and half its width, float32, shape [T], nats."""
+    """Return the middle of each token's entropy interval and half its width, float32, shape [T], nats.
+
+    Raises:
+        NonsenseError: If the alternatives are no part of a distribution.
+    """
     width = max((len(token.top_logprobs) for token in tokens), default=1)
     tops = np.full((len(tokens), width), -np.inf)
     for row, token in zip(tops, tokens, strict=True):
         row[: len(token.top_logprobs)] = token.top_logprobs
-    low, high = entropy_interval(tops, vocabulary_size)
+    try:
+        low, high = entropy_interval(tops, vocabulary_size)
+    except ShapeError as error:
+        raise NonsenseError(str(error)) from error
     return ((low + high) / 2).astype(np.float32), ((high - low) / 2 + _FLOAT32_ROUNDING).astype(np.float32)
 
 

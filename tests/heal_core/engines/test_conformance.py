@@ -22,6 +22,7 @@ from heal_core.engines.base import (
     UnreadableText,
 )
 from heal_core.engines.detokenize import detokenize
+from heal_core.engines.early_stop import EarlyStopConfig
 from heal_core.engines.tokens import load_tokenizer
 from heal_core.errors import ConfigError, RequestError
 from heal_core.records import EXACT, Completion, FinishReason
@@ -260,6 +261,24 @@ def test_an_answer_may_be_empty(kind: str, engines_of: Callable[[str], Any]) -> 
     for completion in engine.generate(requests, SamplingConfig(temperature=0.0)):
         assert (completion.text, completion.finish_reason) == ("", FinishReason.STOP)
         check_aligned(completion)
+
+
+def test_a_text_that_loops_is_given_up_where_it_does(
+    kind: str, engines_of: Callable[[str], Any], questions: list[str]
+) -> None:
+    engine = engines_of(kind).start()
+    greedy = SamplingConfig(temperature=0.0)
+    # "\n\n" stands between any two steps
+    watchful = greedy.model_copy(update={"early_stop": EarlyStopConfig(ngram=1, repeats=3)})
+    (whole,) = engine.generate([GenerationRequest("whole", questions[0], (), 200)], greedy)
+    (cut,) = engine.generate([GenerationRequest("cut", questions[0], (), 200)], watchful)
+    length = len(cut.token_ids)
+    assert cut.finish_reason is FinishReason.HOPELESS
+    assert cut.token_ids.tolist() == whole.token_ids[:length].tolist()
+    counts = [int((whole.token_ids[:n] == whole.token_ids[n - 1]).sum()) for n in range(1, length + 1)]
+    assert counts[-1] == 3 and max(counts[:-1]) == 2, "it ends with the first token that came for the third time"
+    check_aligned(cut)
+    assert cut.num_prompt_tokens == whole.num_prompt_tokens
 
 
 def engine_config(folder: Path) -> EngineConfig:

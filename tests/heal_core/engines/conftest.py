@@ -1,14 +1,10 @@
-"""What the tests of engines share: models, small servers of them, and every engine on one of the models."""
+"""What the tests of engines share: models, and every engine on one of them."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,6 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from heal_core.chat import render_prompt_ids
-from heal_core.children import child_environment
 from heal_core.engines.base import Engine, EngineConfig
 from heal_core.engines.start import start_engine
 from heal_core.prompts import student_prompt
@@ -25,55 +20,6 @@ from heal_core.prompts import student_prompt
 LAB = Path(__file__).parents[3] / "deployments" / "lab"
 QUIET_TOKEN = 700
 """After it the odd model ends its turn."""
-
-
-@dataclass(frozen=True)
-class TestServer:
-    """A running server (`openai_server.py`); `url` is its base URL."""
-
-    __test__ = False
-    url: str
-    process: subprocess.Popen[str]
-
-    def fail(self, *faults: str, always: str | None = None) -> None:
-        """Let the next requests fail so, one each; or all of them."""
-        self._call("/faults", {"always": always} if always else list(faults))
-
-    @property
-    def seen(self) -> dict[str, Any]:
-        """Return what it was asked, and how many answers nobody waited for."""
-        seen: dict[str, Any] = self._call("/seen")
-        return seen
-
-    def _call(self, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            self.url.removesuffix("/v1") + path, None if body is None else json.dumps(body).encode()
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-
-
-@contextmanager
-def serve(folder: Path, *arguments: str) -> Iterator[TestServer]:
-    """Yield a server of the model in a folder."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("openai_server.py")), str(folder), *arguments],
-        env=child_environment(OMP_NUM_THREADS="1"),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield TestServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="session")
-def serve_model() -> Callable[..., Any]:
-    """Return `serve`."""
-    return serve
 
 
 @pytest.fixture(scope="session")
@@ -109,12 +55,12 @@ def odd_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Engines:
     """Starts an engine of a kind on a model, once each: the odd model with `babbling`, else the lab's teacher."""
 
-    def __init__(self, kind: str, teacher: Path, odd: Path, stack: ExitStack) -> None:
+    def __init__(self, kind: str, teacher: Path, odd: Path, serve: Callable[..., Any], stack: ExitStack) -> None:
         self.kind = kind
+        self._serve = serve
         self._folders = {False: teacher, True: odd}
         self._stack = stack
         self._started: dict[tuple[str, bool], Engine] = {}
-        self.server: TestServer | None = None
 
     def start(self, babbling: bool = False) -> Engine:
         """Return the engine under test."""
@@ -136,16 +82,18 @@ class Engines:
     def _settings(self, kind: str, folder: Path) -> dict[str, Any]:
         if kind in ("hf", "vllm"):
             return {"engine": kind}
-        self.server = self._stack.enter_context(serve(folder, "--dialect", kind.removeprefix("openai-")))
-        return {"engine": "openai", "server": {"base_url": self.server.url, "max_concurrency": 4}}
+        server = self._stack.enter_context(self._serve(folder, "--dialect", kind.removeprefix("openai-")))
+        return {"engine": "openai", "server": {"base_url": server.url, "max_concurrency": 4}}
 
 
 @pytest.fixture(scope="session")
-def engines_of(lab_teacher: Path, odd_model: Path) -> Iterator[Callable[[str], Engines]]:
+def engines_of(
+    lab_teacher: Path, odd_model: Path, serve_model: Callable[..., Any]
+) -> Iterator[Callable[[str], Engines]]:
     """Return a function that gives the engines of a kind; all are ended at the end."""
     with ExitStack() as stack:
         kinds: dict[str, Engines] = {}
-        yield lambda kind: kinds.setdefault(kind, Engines(kind, lab_teacher, odd_model, stack))
+        yield lambda kind: kinds.setdefault(kind, Engines(kind, lab_teacher, odd_model, serve_model, stack))
 
 
 @pytest.fixture(scope="session")

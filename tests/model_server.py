@@ -1,6 +1,6 @@
 """An OpenAI-compatible server of a small model for tests, which can be told to misbehave.
 
-    python openai_server.py FOLDER [--dialect vllm|plain|llama] [--name NAME] [--key KEY]
+    python model_server.py FOLDER [--dialect vllm|plain|llama] [--name NAME] [--key KEY]
 
 It samples for real, one request at a time, and prints its port. `POST /faults` with a list of names lets the next
 requests for text fail so, one each; `{"always": NAME}` all of them. `GET /seen` tells what was asked.

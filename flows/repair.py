@@ -3,13 +3,16 @@ hard problems get samples with the answer in sight."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from flows.rollouts import sample_and_verify
 from heal_core.plan import Slot
 from heal_core.prompts import guided_prompt, hint_prompt, hinted_prompt
+from heal_core.quotas import candidate_waves
 from heal_core.records import Band, Kind
 from heal_core.reference import reference_of
 from heal_core.repair import BrokenPath, Hint, hint_slot, repair_slot
-from tasks.repairs import cut_paths, judge_hints, record_paths
+from tasks.repairs import cut_paths, find_satisfied_problems, judge_hints, record_paths, record_quota
 from tasks.session import Session, logger
 
 ChunkedPaths = list[tuple[int, BrokenPath]]
@@ -47,17 +50,36 @@ def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
 
 
 def repair_paths(session: Session, paths: ChunkedPaths, hints: dict[str, Hint]) -> None:
-    """Continue every hinted path several times from before its breakpoint, and grade the whole responses."""
-    sampling = session.config.rollouts.sampling
+    """Continue every hinted path several times from before its breakpoint, and grade the whole responses.
+
+    In waves where there is a quota: a problem that has enough verified repairs is not in the next one.
+    """
+    config, sampling = session.config.repair, session.config.rollouts.sampling
     recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, hinted_prompt("{}", "{}"))
-    slots = [
-        (chunk, repair_slot(path, hints[path.trajectory_id], recipe_id, index, sampling))
-        for chunk, path in paths
-        if path.trajectory_id in hints
-        for index in range(session.config.repair.num_generations)
-    ]
-    used = sample_and_verify(session, "repairs", slots, session.teacher, sampling)
-    session.close_phase("repairs", "", Kind.REPAIR, dict(used.values()))
+    hinted = [(chunk, path) for chunk, path in paths if path.trajectory_id in hints]
+    rows: dict[str, dict[str, bool]] = defaultdict(dict)
+    satisfied: frozenset[str] = frozenset()
+    for wave, indices in enumerate(candidate_waves(config.num_generations, config.quota)):
+        slots = [
+            (chunk, repair_slot(path, hints[path.trajectory_id], recipe_id, index, sampling))
+            for chunk, path in hinted
+            if path.problem_id not in satisfied
+            for index in indices
+        ]
+        turn = f"wave {wave}" if config.quota else ""
+        used = sample_and_verify(session, "repairs", slots, session.teacher, sampling, turn=turn)
+        for _, slot in slots:
+            if slot.slot_id in used:
+                row_id, cut = used[slot.slot_id]
+                rows[slot.problem_id][row_id] = cut
+        satisfied = find_satisfied_problems(session, rows)
+    for problem_id in session.quarantine.problem_ids & rows.keys():  # it may have failed in a later wave
+        del rows[problem_id]
+    session.close_phase(
+        "repairs", "", Kind.REPAIR, {row_id: cut for own in rows.values() for row_id, cut in own.items()}
+    )
+    if num_skipped := record_quota(session, [path for _, path in hinted], rows, satisfied):
+        logger.info("quota: %d continuations were not needed", num_skipped)
 
 
 def sample_guided(session: Session) -> None:

@@ -33,7 +33,7 @@ class Kind(StrEnum):
 class FinishReason(StrEnum):
     STOP = "stop"  # the model ended its turn
     LENGTH = "length"  # cut at the limit
-    HOPELESS = "hopeless"  # cut where it had begun to loop (`engines.early_stop`)
+    HOPELESS = "hopeless"  # given up where it looped or ran on (`engines.early_stop`)
 
 
 class VerdictLabel(StrEnum):

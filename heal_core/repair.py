@@ -8,23 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from heal_core.engines.base import SamplingConfig
 from heal_core.plan import Slot
 from heal_core.prompts import hint_prompt, hinted_prompt
+from heal_core.quotas import QuotaConfig
 from heal_core.records import Kind, Step
 from heal_core.reference import Reference
 
 
 class RepairConfig(BaseModel):
-    """How many paths are repaired and how often. Source: dossier (10 x 20), docs/method.md."""
+    """How many paths are repaired and how often. Source: dossier (10 x 20), docs/method.md.
+
+    With `max_paths` 0 nothing is repaired. `quota` ends the repairs of a problem that has enough.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_paths: int = Field(default=10, ge=0)
     num_generations: int = Field(default=20, ge=1)
+    quota: QuotaConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: it keeps the id that it had before there were quotas
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "quota" or value is not None}
 
 
 class GuidedConfig(BaseModel):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heal_core.gates import check_hint
+from heal_core.grading import choose_verdicts
 from heal_core.hints import clean_hint
+from heal_core.quotas import count_skipped, find_satisfied
 from heal_core.records import Band, VerdictLabel
 from heal_core.reference import Reference
 from heal_core.repair import BrokenPath, Hint, WrongPath, choose_paths, kept_prefix
 from heal_core.store.reads import (
     TokenRow,
+    read_labels,
     read_profiles,
     read_references,
     read_run_trajectories,
@@ -71,6 +75,44 @@ def record_paths(session: Session, paths: Sequence[BrokenPath], hints: Mapping[s
         ],
     )
     return len(hints)
+
+
+@decision_task("apply quota")
+def find_satisfied_problems(session: Session, rows: Mapping[str, Mapping[str, bool]]) -> frozenset[str]:
+    """Return the problems that have enough verified repairs, none without a quota.
+
+    Args:
+        rows: Their graded repairs so far, by problem and row id, and whether each is cut.
+    """
+    quota = session.config.repair.quota
+    if quota is None:
+        return frozenset()
+    whole = {row_id: problem_id for problem_id, own in rows.items() for row_id, cut in own.items() if not cut}
+    verdict_ids = choose_verdicts(session.store, list(whole), session.config.verify)
+    labels = read_labels(session.store, [verdict_id for verdict_id in verdict_ids.values() if verdict_id is not None])
+    verified = (row_id for row_id, verdict_id in verdict_ids.items() if labels.get(verdict_id) == VerdictLabel.CORRECT)
+    return find_satisfied(Counter(whole[row_id] for row_id in verified), quota)
+
+
+@decision_task("record quota")
+def record_quota(
+    session: Session, paths: Sequence[BrokenPath], rows: Mapping[str, Mapping[str, bool]], satisfied: frozenset[str]
+) -> int:
+    """Return how many continuations of the hinted `paths` were not sampled, recorded per problem; 0 without a quota."""
+    config = session.config.repair
+    if config.quota is None:
+        return 0
+    num_paths = Counter(path.problem_id for path in paths if path.problem_id not in session.quarantine)
+    num_sampled = {problem_id: len(own) for problem_id, own in rows.items()}
+    skipped = count_skipped(num_paths, num_sampled, config.num_generations)
+    session.record_decisions(
+        "quota",
+        [
+            (problem_id, problem_id, "met" if problem_id in satisfied else "not_met", None, float(num))
+            for problem_id, num in skipped.items()
+        ],
+    )
+    return sum(skipped.values())
 
 
 def _why_unhinted(session: Session, path: BrokenPath) -> str:

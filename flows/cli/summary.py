@@ -124,6 +124,12 @@ def _print_repairs(console: Console, summary: dict[str, Any]) -> None:
         f"({100 * repairs['verified'] / attempted:.0f} %), {repairs['kept']} kept; "
         f"{repairs['problems_broken']} problems have a verified repair"
     )
+    if repairs["skipped"]:
+        console.print(
+            f"quota: {repairs['skipped']} more continuations were left out, of problems that had enough verified ones: "
+            f"an estimated {repairs['estimated_tokens_saved']} tokens saved (at each problem's own mean)",
+            highlight=False,
+        )
 
 
 def _print_early_stops(console: Console, summary: dict[str, Any]) -> None:

@@ -111,6 +111,14 @@ def read_verdicts(
     return verdicts
 
 
+def read_labels(store: Store, verdict_ids: Sequence[str]) -> dict[str | None, str]:
+    """Return the labels of verdicts."""
+    frame = store.frame_for(
+        sorted(set(verdict_ids)), "SELECT verdict_id, label FROM verdicts SEMI JOIN wanted ON verdict_id = id"
+    )
+    return dict(frame.iter_rows())
+
+
 def read_run_problems(store: Store, run_id: str, split: str | None = None) -> list[dict[str, Any]]:
     """Return the run's problems with their chunk, in the order of chunk and id."""
     return store.rows(

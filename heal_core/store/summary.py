@@ -141,7 +141,8 @@ def _repairs(store: Store, run_id: str) -> dict[str, int]:
     (row,) = store.rows(
         "SELECT count(*) AS problems, sum(num_paths)::BIGINT AS paths, sum(num_attempted)::BIGINT AS attempted, "
         "sum(num_verified)::BIGINT AS verified, sum(num_passed_gates)::BIGINT AS passed_gates, "
-        "sum(num_kept)::BIGINT AS kept, count(*) FILTER (num_verified > 0) AS problems_broken "
+        "sum(num_kept)::BIGINT AS kept, count(*) FILTER (num_verified > 0) AS problems_broken, "
+        "sum(num_skipped)::BIGINT AS skipped, sum(estimated_tokens_saved)::BIGINT AS estimated_tokens_saved "
         "FROM repair_yield WHERE run_id = ?",
         [run_id],
     )

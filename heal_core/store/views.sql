@@ -219,11 +219,14 @@ SELECT b.run_id, b.problem_id, b.num_correct, b.num_graded,
        count(*) FILTER (t.label = 'correct') AS num_verified,
        count(*) FILTER (g.decision = 'kept') AS num_passed_gates,
        count(k.trajectory_id) AS num_kept,
-       count(*) FILTER (t.label = 'correct') / nullif(count(t.trajectory_id), 0) AS verified_share
+       count(*) FILTER (t.label = 'correct') / nullif(count(t.trajectory_id), 0) AS verified_share,
+       coalesce(any_value(q.value), 0)::BIGINT AS num_skipped,
+       coalesce((any_value(q.value) * avg(t.num_tokens))::BIGINT, 0) AS estimated_tokens_saved
 FROM bands b
 LEFT JOIN run_trajectories t ON t.run_id = b.run_id AND t.problem_id = b.problem_id AND t.phase = 'repairs'
 LEFT JOIN decisions g ON g.run_id = b.run_id AND g.subject_id = t.trajectory_id AND g.phase = 'gate'
 LEFT JOIN kept_examples k ON k.run_id = b.run_id AND k.trajectory_id = t.trajectory_id
+LEFT JOIN decisions q ON q.run_id = b.run_id AND q.subject_id = b.problem_id AND q.phase = 'quota'
 WHERE b.band = 'extremely_hard' AND b.split = 'train'
 GROUP BY ALL;
 COMMENT ON VIEW repair_yield IS 'Per run and extremely hard training problem: paths, repairs, and what became of them.';
@@ -237,6 +240,8 @@ COMMENT ON COLUMN repair_yield.num_verified IS 'Repairs that are correct and wer
 COMMENT ON COLUMN repair_yield.num_passed_gates IS 'Verified repairs that no gate refused.';
 COMMENT ON COLUMN repair_yield.num_kept IS 'Repairs that became training examples.';
 COMMENT ON COLUMN repair_yield.verified_share IS 'num_verified / num_attempted, in [0, 1]; null without repairs.';
+COMMENT ON COLUMN repair_yield.num_skipped IS 'Continuations that the quota (repair.quota) left out; num_attempted + num_skipped is repair.num_generations for each hinted path. 0 without a quota.';
+COMMENT ON COLUMN repair_yield.estimated_tokens_saved IS 'An estimate: num_skipped times the mean sampled tokens of the problem''s own repairs.';
 
 CREATE OR REPLACE VIEW repair_yield_by_arm AS
 SELECT run_id, hint_arm, count(DISTINCT problem_id) AS num_problems, count(DISTINCT parent_id) AS num_paths,
@@ -311,12 +316,15 @@ FROM (
     FROM (UNPIVOT (SELECT run_id, source, num_filtered_out AS filtered_out, num_not_sampled AS not_sampled FROM run_sources)
           ON filtered_out, not_sampled INTO NAME outcome VALUE num)
     WHERE num > 0 GROUP BY ALL
+    UNION ALL
+    SELECT run_id, 5, 'repairs', 'skipped', 'quota', sum(value)::BIGINT
+    FROM decisions WHERE phase = 'quota' AND value > 0 GROUP BY ALL
 );
 COMMENT ON VIEW funnel IS 'What became of everything, by phase; the outcomes of a phase add up to num_in_phase.';
 COMMENT ON COLUMN funnel.run_id IS 'The run.';
 COMMENT ON COLUMN funnel.position IS 'Order of the phases, from 1.';
 COMMENT ON COLUMN funnel.phase IS 'What is counted: rows of the sources of problems, rollouts, problems, paths (wrong rollouts chosen for repair), repairs, guided samples.';
-COMMENT ON COLUMN funnel.outcome IS 'What became of them. A problem that failed before it had a band is quarantined.';
+COMMENT ON COLUMN funnel.outcome IS 'What became of them. A problem that failed before it had a band is quarantined; a repair that the quota left out, so that it does not exist, is skipped.';
 COMMENT ON COLUMN funnel.reason IS 'Why they were dropped or put in quarantine, without what was seen; for problems the split, for rows left out the source, imported for rollouts that were not sampled; else null.';
 COMMENT ON COLUMN funnel.num IS 'How many.';
 COMMENT ON COLUMN funnel.num_in_phase IS 'How many there are in the phase.';

@@ -92,6 +92,15 @@ def test_encodings_give_the_arrays_back_and_report_bytes_per_token(source: str, 
         assert 0 < sum(alternative["by_column"].values()) <= alternative["bytes_per_token"]
 
 
+def test_early_stopping_is_replayed_on_the_texts_of_a_workspace(workspace: Path) -> None:
+    figures = report("early_stop", "--workspace", str(workspace), "--rule", "1,2,none", "--rule", "none,5,100000")
+    texts = figures["texts"]
+    assert sum(texts.values()) > 0
+    # tokens of the synthetic texts repeat now and then; none has a line of 100,000
+    assert 0 < sum(found["stopped"] for found in figures["1,2,none"].values()) <= sum(texts.values())
+    assert all(found == {"stopped": 0, "tokens_saved": 0} for found in figures["none,5,100000"].values())
+
+
 def test_the_verifier_is_measured_beside_plain_math_verify() -> None:
     figures = report("verifier", "--classes", "percent")
     row = figures["classes"]["percent"]

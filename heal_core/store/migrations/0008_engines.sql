@@ -2,7 +2,7 @@
 
 ALTER TABLE trajectories ADD COLUMN entropy_source VARCHAR;
 ALTER TABLE trajectories ADD COLUMN num_cached_tokens INTEGER;
-COMMENT ON COLUMN trajectories.finish_reason IS 'stop (the model ended its turn), length (cut at the limit) or hopeless (cut where it had begun to loop).';
+COMMENT ON COLUMN trajectories.finish_reason IS 'stop (the model ended its turn), length (cut at the limit) or hopeless (given up where it looped or a line ran on, by early_stop).';
 COMMENT ON COLUMN trajectories.mean_entropy_nats IS 'Mean token entropy (definition D3), nats, of the middles of the intervals where entropies are not exact; null when no token was sampled.';
 COMMENT ON COLUMN trajectories.entropy_source IS 'exact, or top_20: certified intervals from the 20 most probable tokens (definition D3). Null, which means exact, in rows from before schema 0008.';
 COMMENT ON COLUMN trajectories.num_cached_tokens IS 'Prompt tokens that the engine had read before, for another sample; null where it does not say.';
@@ -13,3 +13,7 @@ ALTER TABLE profiles ADD COLUMN step_entropy_radii DOUBLE[];
 COMMENT ON COLUMN profiles.entropy_source IS 'What its entropies are from: exact, top_20 (the middles of intervals), or rescored (exact, from reading the text again). Null, which means exact, in rows from before schema 0008.';
 COMMENT ON COLUMN profiles.is_certain IS 'Whether no value within the intervals could move the breakpoint; true where entropies are exact. Null in rows from before schema 0008.';
 COMMENT ON COLUMN profiles.step_entropy_radii IS 'Half the width of the certified interval of each step''s entropy, nats; null where entropies are exact.';
+
+COMMENT ON COLUMN decisions.phase IS 'band, path, hint_gate, quota (per problem with hinted paths, where repair.quota is set), gate, gate_base (base rollouts, counted only), pure_threshold (of the run), pure or cap.';
+COMMENT ON COLUMN decisions.decision IS 'A band; kept or dropped; met or not_met for a quota; frozen for the threshold of the run.';
+COMMENT ON COLUMN decisions.value IS 'The number it rests on: pass rate of a band, PURE score, threshold, rank of the cap; for a quota how many continuations it left out; null where there is none.';

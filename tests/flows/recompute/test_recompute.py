@@ -362,6 +362,7 @@ CASES = {
         base=BOTH_CONTROLS,
         exactly={"repairs": f"SELECT 3 * ({HINTED})"},
     ),
+    "quota": Case("`repair.quota` set", {"repair.quota": {"verified": 4, "wave": 2}}),
     "guided up": Case(
         "`guided.num_generations` up",
         {"guided.num_generations": 4},

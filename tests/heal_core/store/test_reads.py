@@ -385,10 +385,33 @@ def test_the_yield_of_repairs_is_told_per_problem(store: Store, run: RunMaker, m
     assert rows == [
         {
             "run_id": "run", "problem_id": "p0", "num_paths": 2, "num_attempted": 3, "num_verified": 2,
-            "num_passed_gates": 1, "num_kept": 1, "verified_share": pytest.approx(2 / 3),
+            "num_passed_gates": 1, "num_kept": 1, "verified_share": pytest.approx(2 / 3), "num_skipped": 0,
+            "estimated_tokens_saved": 0,
         },
         {
             "run_id": "run", "problem_id": "p1", "num_paths": 0, "num_attempted": 0, "num_verified": 0,
-            "num_passed_gates": 0, "num_kept": 0, "verified_share": None,
+            "num_passed_gates": 0, "num_kept": 0, "verified_share": None, "num_skipped": 0,
+            "estimated_tokens_saved": 0,
         },
     ]  # fmt: skip
+
+
+def test_what_a_quota_left_out_is_in_the_yield_and_in_the_funnel(
+    store: Store, run: RunMaker, make_slot: MakeSlot
+) -> None:
+    run.add_problem("p0", band="extremely_hard")
+    run.add_problem("p1", band="extremely_hard")
+    for index in range(3):
+        run.use(make_slot("p0", index=index, kind=Kind.REPAIR, parent_id="a"), "repairs", "correct")
+    run.use(make_slot("p1", kind=Kind.REPAIR, parent_id="b"), "repairs", "wrong")
+    for problem_id, decision, num in (("p0", "met", 7), ("p1", "not_met", 0)):
+        run.decide("quota", problem_id, decision, value=float(num))
+    (lengths,) = store.rows("SELECT sum(num_tokens)::INT AS num FROM trajectories WHERE problem_id = 'p0'")
+    rows = store.rows("SELECT num_attempted, num_skipped, estimated_tokens_saved FROM repair_yield ORDER BY problem_id")
+    assert rows == [
+        {"num_attempted": 3, "num_skipped": 7, "estimated_tokens_saved": round(7 * lengths["num"] / 3)},
+        {"num_attempted": 1, "num_skipped": 0, "estimated_tokens_saved": 0},
+    ]
+    funnel = store.rows("SELECT outcome, reason, num, num_in_phase FROM funnel WHERE phase = 'repairs'")
+    assert {"outcome": "skipped", "reason": "quota", "num": 7, "num_in_phase": 11} in funnel
+    assert sum(row["num"] for row in funnel) == 11

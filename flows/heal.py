@@ -18,9 +18,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.equal_tokens import spend_equal_tokens
 from flows.evaluation import evaluate_arms, evaluate_latest
 from flows.outcome import announced, publish_summary
+from flows.profiles import profile_and_band
 from flows.promotion import promote_student
 from flows.repair import repair_and_guide
-from flows.rollouts import profile_and_band, sample_rollouts
+from flows.rollouts import sample_rollouts
 from flows.selection import select_examples
 from flows.training import train_arms
 from heal_core import interruption

@@ -1,4 +1,4 @@
-"""Phase: the teacher attempts every problem; attempts are graded, profiled, and the problems banded."""
+"""Phase: the teacher attempts every problem, and the attempts are graded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from heal_core.prompts import student_prompt
 from heal_core.records import Kind
 from heal_core.reference import reference_of
 from heal_core.split import TRAIN
-from heal_core.store.reads import read_run_trajectories
-from tasks.decisions import assign_bands
 from tasks.imports import choose_imports
 from tasks.policy import retried
-from tasks.profiles import WORK as PROFILES
-from tasks.profiles import ProfileWork, profile_chunk
 from tasks.samples import SampleWork, VerifyWork, sample_chunk, verify_chunk
 from tasks.session import Session, logger
 from tasks.shards import run_shard
@@ -64,23 +60,6 @@ def use_imported(session: Session, problems: Sequence[dict[str, Any]]) -> dict[s
         row_ids = [row.row_id for _, row in shard]
         grade(session, VerifyWork("imported rollouts", chunks, row_ids, session.config.verify, session.store.epoch))
     return chosen.by_problem
-
-
-def profile_and_band(session: Session) -> None:
-    """Cut the rollouts into steps, find where each breaks, and sort the problems into bands by pass rate."""
-    session.enter_work(PROFILES)
-    rows = read_run_trajectories(session.store, session.run_id, "rollouts").to_dicts()
-    rows = [row for row in rows if row["problem_id"] not in session.quarantine]
-    session.progress.begin(session.run_id, session.phase_name, PROFILES, "rollouts", len(rows))
-    for chunks, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
-        for num_new in run_shard(
-            session, profile_chunk, ProfileWork(session.config, chunks, shard, session.store.epoch)
-        ):
-            session.progress.advance(0, num_new)
-        session.progress.advance(len(shard))
-    session.finish_work()
-    counts = assign_bands(session)
-    logger.info("bands (train): %s", ", ".join(f"{band} {num}" for band, num in counts.items()))
 
 
 def rollout_slots(

@@ -10,31 +10,21 @@ from heal_core.gates import check_hint
 from heal_core.grading import choose_verdicts
 from heal_core.hints import clean_hint
 from heal_core.quotas import count_skipped, find_satisfied
-from heal_core.records import Band, VerdictLabel
+from heal_core.records import VerdictLabel
 from heal_core.reference import Reference
-from heal_core.repair import BrokenPath, Hint, WrongPath, choose_paths, kept_prefix
-from heal_core.store.reads import (
-    TokenRow,
-    read_labels,
-    read_profiles,
-    read_references,
-    read_run_trajectories,
-    read_tokens,
-    steps_of,
-)
+from heal_core.repair import BrokenPath, Hint, kept_prefix
+from heal_core.store.reads import TokenRow, read_labels, read_references, read_tokens, steps_of
+from tasks.paths import choose_wrong_rows
 from tasks.policy import decision_task
-from tasks.profiles import profile_key
+from tasks.rescoring import read_used_profiles
 from tasks.session import Session
 
 
 @decision_task("cut wrong paths")
 def cut_paths(session: Session) -> list[tuple[int, BrokenPath]]:
     """Return the paths to repair with their chunks, cut; one without a breakpoint is recorded as dropped."""
-    rows = _wrong_rows(session)
-    profiles = {
-        profile["trajectory_id"]: profile
-        for profile in read_profiles(session.store, [profile_key(session.config, row_id) for row_id in rows])
-    }
+    rows = choose_wrong_rows(session)
+    profiles = read_used_profiles(session, rows)
     tokens = read_tokens(session.store, list(rows))
     broken = {row_id: row for row_id, row in rows.items() if profiles[row_id]["breakpoint_step"] is not None}
     unbroken = [(row_id, row["problem_id"]) for row_id, row in rows.items() if row_id not in broken]
@@ -117,22 +107,6 @@ def record_quota(
 
 def _why_unhinted(session: Session, path: BrokenPath) -> str:
     return "quarantined" if path.problem_id in session.quarantine else "no_acceptable_hint"
-
-
-def _wrong_rows(session: Session) -> dict[str, dict[str, Any]]:
-    """Return the wrong rollouts to repair, by id: up to `max_paths` of each extremely hard training problem."""
-    bands = session.read_bands("train")
-    rows = {
-        row["trajectory_id"]: row
-        for row in read_run_trajectories(session.store, session.run_id, "rollouts").iter_rows(named=True)
-        if bands.get(row["problem_id"]) == Band.EXTREMELY_HARD and row["label"] == VerdictLabel.WRONG
-    }
-    by_problem: dict[str, list[WrongPath]] = {}
-    for row_id, row in rows.items():
-        path = WrongPath(row_id, row["problem_id"], row["sample_index"], row["cut"])
-        by_problem.setdefault(row["problem_id"], []).append(path)
-    chosen = [path for paths in by_problem.values() for path in choose_paths(paths, session.config.repair.max_paths)]
-    return {path.trajectory_id: rows[path.trajectory_id] for path in chosen}
 
 
 def _cut(row: dict[str, Any], reference: Reference, profile: dict[str, Any], tokens: TokenRow) -> BrokenPath:

@@ -47,6 +47,7 @@ logger = logging.getLogger("heal")
 
 _WORDS = {
     "guided": "guided samples",
+    "rescored": "rollouts read again",
     "equal_tokens": "rollouts",
     "evaluation": "answers",
     "promotion": "answers",

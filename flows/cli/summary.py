@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich import box
@@ -57,6 +58,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(_funnel(summary))
     if imported := summary["imported_rollouts"]:
         console.print(f"{imported} of {summary['rollouts']} rollouts were imported, not sampled", highlight=False)
+    if breakpoints := summary["breakpoints"]:
+        console.print(_breakpoints(breakpoints), highlight=False)
     _print_repairs(console, summary)
     _print_early_stops(console, summary)
     console.print(_stages(summary))
@@ -68,6 +71,25 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         console.print(
             "A run of this size is not powered: differences of a few points are within its noise.", style="dim"
         )
+
+
+def _breakpoints(rows: list[dict[str, Any]]) -> str:
+    """Return what the breakpoints of rollouts rest on whose entropies are known from the most probable tokens only."""
+    total, num = Counter[str](), Counter[str]()
+    for row in rows:
+        total[row["entropy_source"]] += row["num_rollouts"]
+        num[row["outcome"]] += row["num_rollouts"]
+        num[row["reason"] or ""] += row["num_rollouts"]
+    sources = " and ".join(f"{count} from {source}" for source, count in total.items())
+    told = f"breakpoints: {num['certain']} of {total.total()} are certain from intervals of entropy ({sources})"
+    if num["rescored"]:
+        told += f"; {num['rescored']} were read again, which moved {num['moved']}"
+    if num["uncertain"]:
+        told += (
+            f"; {num['uncertain']} stay uncertain, placed by the middles (a `scorer` with the teacher's weights and "
+            "the engine hf reads them again)"
+        )
+    return told
 
 
 def _promotion(promotion: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from heal_core.records import EXACT, RESCORED
+
 BAR_WIDTH = 20
 
 
@@ -43,21 +45,36 @@ def _steps(row: dict[str, Any]) -> Table:
     profile = row["profile"]
     starts = [*profile["step_start_chars"], len(row["text"])]
     largest = max(*profile["step_entropies"], 1e-9)
-    table = Table(title="entropy by step, nats", title_justify="left", show_lines=False)
+    radii = profile["step_entropy_radii"]
+    table = Table(title=f"entropy by step, nats{_source(profile)}", title_justify="left", show_lines=False)
     for column in ("step", "nats", "", "text"):
         table.add_column(column, overflow="fold")
     for index, entropy in enumerate(profile["step_entropies"]):
         breaks = index == profile["breakpoint_step"]
         text = Text(row["text"][starts[index] : starts[index + 1]].strip())
         if breaks:
-            flat = ", flat" if profile["flat"] else ""
-            text.append(
-                f"\n<- breakpoint: surge {profile['surge_nats']:+.3f} nats, window {profile['window_size']}{flat}",
-                "bold red",
-            )
+            text.append(f"\n<- breakpoint: {_surge(profile)}", "bold red")
         bar = "█" * round(BAR_WIDTH * entropy / largest)
-        table.add_row(str(index + 1), f"{entropy:.3f}", bar, text, style="red" if breaks else None)
+        nats = f"{entropy:.3f}" + (f" ± {radii[index]:.3f}" if radii else "")
+        table.add_row(str(index + 1), nats, bar, text, style="red" if breaks else None)
     return table
+
+
+def _surge(profile: dict[str, Any]) -> str:
+    radii, index = profile["step_entropy_radii"], profile["breakpoint_step"]
+    off = f" ± {radii[index] + radii[index - 1]:.3f}" if radii else ""
+    marks = (", flat" if profile["flat"] else "") + (", uncertain" if profile["is_certain"] is False else "")
+    return f"surge {profile['surge_nats']:+.3f}{off} nats, window {profile['window_size']}{marks}"
+
+
+def _source(profile: dict[str, Any]) -> str:
+    """Return what the entropies of a profile are from, where that is not the model's own whole distribution."""
+    source = profile["entropy_source"] or EXACT
+    if source == RESCORED:
+        return " (exact, from reading the text again)"
+    if source == EXACT:
+        return ""
+    return f" (middles of intervals from {source})"
 
 
 def _print_continuation(console: Console, row: dict[str, Any]) -> None:

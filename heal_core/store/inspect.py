@@ -135,7 +135,12 @@ def _trajectory(store: Connection, trajectory_id: str) -> dict[str, Any]:
         "SELECT run_id, phase, decision, reason, value FROM decisions WHERE subject_id = ? ORDER BY ALL",
         trajectory_id,
     )
-    row["profile"] = _first(store, "SELECT * FROM profiles WHERE trajectory_id = ? ORDER BY profile_id", trajectory_id)
+    row["profile"] = _first(
+        store,
+        "SELECT * FROM profiles WHERE trajectory_id = ? "
+        "ORDER BY entropy_source IS NOT DISTINCT FROM 'rescored' DESC, profile_id",
+        trajectory_id,
+    )
     row["score"] = _first(store, "SELECT * FROM scores WHERE trajectory_id = ? ORDER BY score_id", trajectory_id)
     row["hint"] = _first(store, "SELECT text FROM trajectories WHERE trajectory_id = ?", row["hint_id"])
     return row

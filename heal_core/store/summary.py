@@ -32,6 +32,11 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         "imported_rollouts": _imported(store, run_id),
         "bands": _bands(store, run_id, "train"),
         "held_out_bands": _bands(store, run_id, "held_out"),
+        "breakpoints": store.rows(
+            "SELECT entropy_source, outcome, reason, num_rollouts, num_paths FROM breakpoint_sources "
+            "WHERE run_id = ? ORDER BY ALL",
+            [run_id],
+        ),
         "repairs": _repairs(store, run_id),
         "early_stops": _early_stops(store, run_id),
         "funnel": store.rows(

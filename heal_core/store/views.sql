@@ -179,7 +179,9 @@ LEFT JOIN (
     -- a rollout has a profile per setting of steps and breakpoints: the one meant cuts where the repair's prefix ends
     SELECT c.run_id, c.parent_id, c.num_prefix_tokens,
            min_by({'breakpoint_step': f.breakpoint_step, 'num_steps': f.num_steps, 'surge_nats': f.surge_nats,
-                   'flat': f.flat}, f.profile_id) AS place
+                   'flat': f.flat},
+                  -- of two from the same settings, the one that was read again
+                  (f.entropy_source IS DISTINCT FROM 'rescored')::VARCHAR || f.profile_id) AS place
     FROM (
         SELECT DISTINCT r.run_id, t.parent_id, t.num_prefix_tokens
         FROM run_rows r JOIN trajectories t ON t.trajectory_id = r.row_id WHERE r.phase = 'repairs'
@@ -201,7 +203,7 @@ COMMENT ON COLUMN run_repairs.num_prefix_tokens IS 'Tokens kept of the wrong rol
 COMMENT ON COLUMN run_repairs.num_tokens IS 'Tokens sampled after them.';
 COMMENT ON COLUMN run_repairs.seconds IS 'Its share of the batch''s wall time.';
 COMMENT ON COLUMN run_repairs.breakpoint_step IS 'Step at which the wrong rollout broke, from 0; the steps before it are kept. Null when no profile cuts there.';
-COMMENT ON COLUMN run_repairs.num_steps IS 'Steps of the wrong rollout. If profiles of several settings cut at the same token, those of the smallest profile_id.';
+COMMENT ON COLUMN run_repairs.num_steps IS 'Steps of the wrong rollout. If profiles of several settings cut at the same token, those of the one that was read again, else of the smallest profile_id.';
 COMMENT ON COLUMN run_repairs.break_share IS 'breakpoint_step / num_steps: the share of the wrong rollout''s steps that is kept, in [0, 1).';
 COMMENT ON COLUMN run_repairs.break_tenth IS 'The tenth of the wrong rollout in which the breakpoint lies, from 0 to 9.';
 COMMENT ON COLUMN run_repairs.surge_nats IS 'The rise of mean entropy at the breakpoint, nats.';
@@ -281,6 +283,21 @@ COMMENT ON COLUMN repair_yield_by_position.verified_share IS 'num_verified / num
 COMMENT ON COLUMN repair_yield_by_position.kept_share IS 'num_kept / num_attempted, in [0, 1].';
 COMMENT ON COLUMN repair_yield_by_position.mean_surge_nats IS 'Mean rise of entropy at the breakpoint over the repairs, nats.';
 COMMENT ON COLUMN repair_yield_by_position.flat_share IS 'Share of the repairs whose cut is a convention, since no rise was positive; in [0, 1].';
+
+CREATE OR REPLACE VIEW breakpoint_sources AS
+SELECT d.run_id, t.entropy_source, d.decision AS outcome, d.reason, count(*) AS num_rollouts,
+       count(p.subject_id) AS num_paths
+FROM decisions d
+JOIN trajectories t ON t.trajectory_id = d.subject_id
+LEFT JOIN decisions p ON p.run_id = d.run_id AND p.phase = 'path' AND p.subject_id = d.subject_id
+WHERE d.phase = 'breakpoint' GROUP BY ALL;
+COMMENT ON VIEW breakpoint_sources IS 'What the breakpoints of rollouts rest on whose entropies are not exact; without rows where all are.';
+COMMENT ON COLUMN breakpoint_sources.run_id IS 'The run.';
+COMMENT ON COLUMN breakpoint_sources.entropy_source IS 'What their entropies are known from, as sampled: top_20.';
+COMMENT ON COLUMN breakpoint_sources.outcome IS 'certain (nothing within the intervals moves it), rescored (exact, from reading the text again) or uncertain (that of the middles stands).';
+COMMENT ON COLUMN breakpoint_sources.reason IS 'Of rescored ones: same_step, or moved from where the middles had it; else null.';
+COMMENT ON COLUMN breakpoint_sources.num_rollouts IS 'How many rollouts.';
+COMMENT ON COLUMN breakpoint_sources.num_paths IS 'Those of them that were chosen for repair.';
 
 CREATE OR REPLACE VIEW funnel AS
 WITH outcomes AS (

@@ -14,6 +14,8 @@ COMMENT ON COLUMN profiles.entropy_source IS 'What its entropies are from: exact
 COMMENT ON COLUMN profiles.is_certain IS 'Whether no value within the intervals could move the breakpoint; true where entropies are exact. Null in rows from before schema 0008.';
 COMMENT ON COLUMN profiles.step_entropy_radii IS 'Half the width of the certified interval of each step''s entropy, nats; null where entropies are exact.';
 
-COMMENT ON COLUMN decisions.phase IS 'band, path, hint_gate, quota (per problem with hinted paths, where repair.quota is set), gate, gate_base (base rollouts, counted only), pure_threshold (of the run), pure or cap.';
-COMMENT ON COLUMN decisions.decision IS 'A band; kept or dropped; met or not_met for a quota; frozen for the threshold of the run.';
+COMMENT ON COLUMN decisions.phase IS 'band, breakpoint (of rollouts whose entropies are not exact), path, hint_gate, quota (per problem with hinted paths, where repair.quota is set), gate, gate_base (base rollouts, counted only), pure_threshold (of the run), pure or cap.';
+COMMENT ON COLUMN decisions.decision IS 'A band; kept or dropped; met or not_met for a quota; frozen for the threshold of the run; of a breakpoint certain, rescored (exact, from reading the text again) or uncertain.';
+COMMENT ON COLUMN decisions.reason IS 'Why it was dropped; for the threshold the name of the score; null when kept. Of a rescored breakpoint: same_step, or moved from where the middles of the intervals had it.';
 COMMENT ON COLUMN decisions.value IS 'The number it rests on: pass rate of a band, PURE score, threshold, rank of the cap; for a quota how many continuations it left out; null where there is none.';
+COMMENT ON COLUMN quarantine.work IS 'What was being made: rollouts, profiles, rescoring, hints try 0, repairs, guided, pure, equal_tokens, evaluation and the arm; null for a row of a source.';

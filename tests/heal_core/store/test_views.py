@@ -379,6 +379,36 @@ def test_settings_that_cut_at_the_same_token_do_not_double_a_repair(drawn_afresh
     assert drawn_afresh.rows("SELECT * FROM run_repairs ORDER BY ALL") == before
 
 
+def test_the_profile_that_was_read_again_is_the_one_meant(drawn_afresh: Store) -> None:
+    one = drawn_afresh.rows("SELECT * FROM run_repairs ORDER BY ALL")[0]
+    (profile,) = drawn_afresh.rows("SELECT * FROM profiles WHERE profile_id = ?", [f"b-{one['parent_id']}"])
+    again = {"profile_id": "zzz", "entropy_source": "rescored", "surge_nats": 0.75}
+    drawn_afresh.append("profiles", [profile | again])
+    rows = drawn_afresh.rows("SELECT surge_nats FROM run_repairs WHERE parent_id = ?", [one["parent_id"]])
+    assert {row["surge_nats"] for row in rows} == {0.75}
+
+
+def test_what_breakpoints_rest_on_is_counted(
+    store: Store, table_row: TableRow, make_slot: MakeSlot, make_rows: MakeRows
+) -> None:
+    rows = make_rows([make_slot(index=index) for index in range(5)])
+    store.append("trajectories", [row | {"entropy_source": "top_20"} for row in rows])
+    outcomes = [("certain", None), ("rescored", "moved"), ("rescored", "moved"), ("uncertain", None)]
+    ids = [row["trajectory_id"] for row in rows]
+    store.append("decisions", [
+        table_row("decisions", decision_id=f"b-{row_id}", phase="breakpoint", subject_id=row_id, decision=outcome,
+                  reason=reason)
+        for row_id, (outcome, reason) in zip(ids, outcomes, strict=False)
+    ])  # fmt: skip
+    paths = [table_row("decisions", decision_id=f"p-{ids[i]}", phase="path", subject_id=ids[i]) for i in (2, 4)]
+    store.append("decisions", paths)
+    assert store.rows("SELECT * EXCLUDE (run_id) FROM breakpoint_sources ORDER BY outcome") == [
+        {"entropy_source": "top_20", "outcome": "certain", "reason": None, "num_rollouts": 1, "num_paths": 0},
+        {"entropy_source": "top_20", "outcome": "rescored", "reason": "moved", "num_rollouts": 2, "num_paths": 1},
+        {"entropy_source": "top_20", "outcome": "uncertain", "reason": None, "num_rollouts": 1, "num_paths": 0},
+    ]
+
+
 # ---- cost
 
 

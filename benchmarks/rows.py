@@ -236,6 +236,7 @@ def _score_rows(columns: Columns, scored: pl.DataFrame) -> dict[str, Any]:
         "span_start": 2,
         "span_end": 8,
         "num_scored_tokens": 500,
+        "seconds": columns.rng.gamma(2.0, 0.1, num),
     }
 
 

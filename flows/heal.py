@@ -86,6 +86,7 @@ def heal_phase(
                 f"phase {phase!r} builds on {missing[0]!r}, which this run has not closed. Run that first."
             )
         session.quarantine.enter_phases(before)
+        session.note_prices()
         with _ended(session), model_slot(session.deadline), session.phase(phase):
             PHASES[phase](session)
         return {"run_id": session.run_id, "state": "completed", "made": dict(session.made)}
@@ -118,6 +119,7 @@ def distil(
 def _run_phases(session: Session, phases: Phases) -> dict[str, Any]:
     started = time.monotonic()
     state = "nothing_new"
+    session.note_prices()
     if not session.is_complete:
         session.record_event("started")
         with _ended(session), model_slot(session.deadline):
@@ -139,13 +141,14 @@ def _ended(session: Session) -> Iterator[None]:
     try:
         yield
     except LimitReachedError as reason:
-        detail = {"reason": str(reason), "num_tokens": session.budget.num_spent}
+        detail = {"reason": str(reason), "num_tokens": session.budget.num_spent, **session.phase_detail()}
         session.record_event("stopped", session.phase_name, detail)
         raise
     except Exception as error:
         interruption.check()
         try:
-            session.record_event("failed", session.phase_name, {"error": f"{type(error).__name__}: {error}"})
+            detail = {"error": f"{type(error).__name__}: {error}", **session.phase_detail()}
+            session.record_event("failed", session.phase_name, detail)
         except StoreError as second:  # the first error is the one to tell
             logger.warning("that the run failed could not be stored: %s", second)
         raise

@@ -137,6 +137,15 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @property
+    def models(self) -> dict[str, EngineConfig]:
+        """Return the model of each role; the scorer is the teacher unless it has a section of its own."""
+        return {"teacher": self.teacher, "scorer": self.scorer or self.teacher, "student": self.student}
+
+    def prices(self) -> dict[str, dict[str, Any]]:
+        """Return the prices by role, of the models that have one, as a run notes them."""
+        return {role: model.price.model_dump() for role, model in self.models.items() if model.price is not None}
+
     def identity(self) -> dict[str, Any]:
         """Return what makes a run this run: everything but where it is kept and how fast it goes."""
         return {

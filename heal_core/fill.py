@@ -39,13 +39,13 @@ def fill_slots(
     start_engine: Callable[[], Engine],
     slots: Sequence[Slot],
     sampling: SamplingConfig,
-    on_sampled: Callable[[int], None] = lambda num_tokens: None,
+    on_sampled: Callable[[Completion], None] = lambda completion: None,
     budget: TokenBudget | None = None,
 ) -> Filled:
     """Return the row that each slot uses, sampling those that no stored attempt answers.
 
     Finished rows are stored every 30 s, at the end, and when the engine fails; it is started
-    only when something is missing. `on_sampled` is told the tokens of each new completion.
+    only when something is missing. `on_sampled` is told each new completion.
 
     Raises:
         BudgetSpentError: If the budget is spent; finished rows are stored, and texts in flight are given up.
@@ -57,10 +57,10 @@ def fill_slots(
         count = budget.count_affordable([slot.limit_tokens for slot in waiting], lengths)
         wave, waiting = waiting[:count], waiting[count:]
         with closing(_sample(store, start_engine(), wave, sampling)) as sampled:
-            for num_tokens in sampled:
-                lengths.append(num_tokens)
-                on_sampled(num_tokens)
-                budget.spend(num_tokens)
+            for completion in sampled:
+                lengths.append(len(completion.token_ids))
+                on_sampled(completion)
+                budget.spend(lengths[-1])
     attempts = read_attempts(store, slots)
     used = {slot.slot_id: choose_row(attempts[slot.slot_id], slot.limit_tokens) for slot in slots}
     return Filled(used, len(missing), sum(lengths))
@@ -68,8 +68,8 @@ def fill_slots(
 
 def _sample(
     store: Store, engine: Engine, slots: Sequence[Slot], sampling: SamplingConfig
-) -> Generator[int, None, None]:
-    """Yield the tokens of each completion as it comes; however it ends, what came is stored."""
+) -> Generator[Completion, None, None]:
+    """Yield each completion as it comes; however it ends, what came is stored."""
     by_id = {slot.slot_id: slot for slot in slots}
     completions = engine.generate([slot.request() for slot in slots], sampling)
     rows: list[dict[str, Any]] = []
@@ -80,7 +80,7 @@ def _sample(
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 store.append("trajectories", rows)
                 rows, flushed = [], time.monotonic()
-            yield len(completion.token_ids)
+            yield completion
     finally:
         store.append("trajectories", rows)
         if isinstance(completions, Generator):

@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+
+from heal_core.spend import describe_costs
 
 _SKIP_SECONDS = 1.0
 """Finding that rows exist takes milliseconds; an advance that took longer waited for something else to be made."""
@@ -37,6 +39,10 @@ class Progress:
         started_at: When the work began, ISO 8601 in UTC; `updated_at` likewise.
         process_id: The process that works.
         note: What is not well, such as a server that fails; empty where all is.
+        spent_prompt_tokens: Tokens of prompts that this process gave to engines, since it began with the run.
+        spent_cached_tokens: Those of them that the engines had read before.
+        spent_completion_tokens: Tokens that it sampled since then.
+        costs: What that costs, by currency, at the prices of its config; empty without any.
     """
 
     run_id: str
@@ -53,6 +59,10 @@ class Progress:
     updated_at: str
     process_id: int
     note: str = ""
+    spent_prompt_tokens: int = 0
+    spent_cached_tokens: int = 0
+    spent_completion_tokens: int = 0
+    costs: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -75,6 +85,14 @@ class Progress:
         if self.eta_seconds is not None and self.done < self.total:
             parts.append(f"about {describe_seconds(self.eta_seconds)} left")
         return ", ".join(parts) + (f"; {self.note}" if self.note else "")
+
+    def describe_spent(self) -> str:
+        """Return what this process has spent in one line; empty as long as that is nothing."""
+        if not self.spent_prompt_tokens:
+            return ""
+        cached = f" ({self.spent_cached_tokens:,} cached)" if self.spent_cached_tokens else ""
+        costs = f", {describe_costs(self.costs)}" if self.costs else ""
+        return f"spent: {self.spent_completion_tokens:,} tokens, {self.spent_prompt_tokens:,} of prompts{cached}{costs}"
 
     def to_json(self) -> str:
         """Return the fields as one JSON object."""

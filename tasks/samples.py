@@ -10,6 +10,8 @@ from heal_core.fill import fill_slots
 from heal_core.grading import grade_missing
 from heal_core.keys import content_key
 from heal_core.plan import Slot
+from heal_core.records import Completion
+from heal_core.spend import Spend
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.grade import verifier_identities
 from tasks.policy import cached_task
@@ -63,12 +65,17 @@ def sample_chunk(session: Session, work: SampleWork) -> dict[str, list[Any]]:
             lambda: session.engine(work.model),
             work.slots,
             work.sampling,
-            lambda num_tokens: session.progress.advance(1, 1, num_tokens),
+            lambda completion: _count(session, work.model, completion),
             session.budget,
         )
     session.count(work.phase, filled.num_sampled)
     session.count("tokens", filled.num_sampled_tokens)
     return {slot_id: [row.row_id, row.cut] for slot_id, row in filled.used.items()}
+
+
+def _count(session: Session, model: EngineConfig, completion: Completion) -> None:
+    session.spend(Spend.of(completion), model.price)
+    session.progress.advance(1, 1, len(completion.token_ids))
 
 
 class VerifyWork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from heal_core.hints import clean_hint
 from heal_core.keys import content_key
 from heal_core.reference import Reference
 from heal_core.scoring import ScoredText, TextToScore, score_texts
+from heal_core.spend import Spend
 from heal_core.store.reads import TokenRow, read_known, read_references, read_tokens
 from tasks.policy import cached_task
 from tasks.profiles import rows_by_problem
@@ -53,13 +55,19 @@ def score_chunk(session: Session, work: ScoreWork) -> list[str]:
         return sorted(work.rows)
     texts = _texts(session, list(missing.values()))
     with session.engine_lock:
-        scored = score_texts(session.engine(work.model), texts, session.config.steps, session.config.pure)
+        engine = session.engine(work.model)
+        started = time.monotonic()
+        scored = score_texts(engine, texts, session.config.steps, session.config.pure)
+        seconds = time.monotonic() - started
+    num_tokens = sum(score.num_scored_tokens for score in scored.values())
+    session.spend(Spend(prompt_tokens=num_tokens, engine_seconds=seconds), work.model.price)
     rows = [
         {
             "score_id": score_id,
             "trajectory_id": row["trajectory_id"],
             "recipe_id": work.recipe_id,
             **_columns(scored[row["trajectory_id"]]),
+            "seconds": seconds * scored[row["trajectory_id"]].num_scored_tokens / max(1, num_tokens),
         }
         for score_id, row in sorted(missing.items())
     ]

@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,17 +25,20 @@ from heal_core.deadline import Deadline
 from heal_core.engines import gpu
 from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
 from heal_core.engines.identity import identify_model
+from heal_core.engines.price import PriceConfig
 from heal_core.engines.start import start_engine
 from heal_core.grading import choose_verdicts
 from heal_core.keys import content_key, recipe_key
 from heal_core.logs import log_context
 from heal_core.progress import Progress, ProgressMeter, write_progress
 from heal_core.records import Kind
+from heal_core.spend import Spend, SpendMeter
 from heal_core.store.reads import (
     is_complete,
     read_bands,
     read_closed_phases,
     read_known,
+    read_noted_prices,
     read_run_problems,
 )
 from heal_core.store.store import Store
@@ -54,6 +58,15 @@ _WORDS = {
     "optimizer_steps": "optimizer steps",
 }
 """How the log names what is counted under a phase's name or a column's."""
+
+
+@dataclass(frozen=True)
+class _PhaseBegin:
+    """What had been made, and when it was, as a phase began; `spent` counts from there."""
+
+    made: Counter[str]
+    started: float
+    spent: SpendMeter
 
 
 class Session:
@@ -82,6 +95,8 @@ class Session:
         self.phase_name = ""
         self._artifact = ProgressArtifact()
         self.progress = ProgressMeter(self._show)
+        self.spent = SpendMeter()
+        self._phase_begin: _PhaseBegin | None = None
         self._quarantine: Quarantine | None = None
         self._engine: tuple[EngineConfig, Engine] | None = None
         self._free_before: list[int] | None = None
@@ -145,6 +160,14 @@ class Session:
 
     def _show(self, progress: Progress, is_final: bool) -> None:
         """Show how far the work is: a file for `heal status`, an artifact for Prefect."""
+        spent = self.spent.total
+        progress = replace(
+            progress,
+            spent_prompt_tokens=spent.prompt_tokens,
+            spent_cached_tokens=spent.cached_tokens,
+            spent_completion_tokens=spent.completion_tokens,
+            costs=self.spent.costs,
+        )
         write_progress(self.workspace.progress, progress)
         self._artifact.report(progress, is_final)
 
@@ -243,20 +266,43 @@ class Session:
         with self._made_lock:
             self.made[what] += num
 
+    def spend(self, spend: Spend, price: PriceConfig | None) -> None:
+        """Note what an engine was made to do, at the price of its model."""
+        self.spent.add(spend, price)
+        if self._phase_begin is not None:
+            self._phase_begin.spent.add(spend, price)
+
+    def note_prices(self) -> None:
+        """Store the prices of this start where they are others than those noted last: they count from then on."""
+        prices = self.config.prices()
+        if prices != (read_noted_prices(self.store, self.run_id) or {}):
+            self.record_event("priced", detail={"prices": prices})
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Log and record what a phase of the run took."""
-        before, started = Counter(self.made), time.monotonic()
+        self._phase_begin = _PhaseBegin(Counter(self.made), time.monotonic(), SpendMeter())
         self.phase_name = name
         with log_context(run=self.run_id, phase=name):
             self.check_end()
             yield
             self.store.check_decided()
-            made = dict(self.made - before)
-            seconds = time.monotonic() - started
-            words = ", ".join(f"{num} {_WORDS.get(key, key)}" for key, num in made.items()) or "nothing"
-            logger.info("%s: done in %.1f s; newly made: %s", name, seconds, words)
-        self.record_event("phase", name, {"seconds": seconds, "made": made})
+            detail = self.phase_detail()
+            words = ", ".join(f"{num} {_WORDS.get(key, key)}" for key, num in detail["made"].items()) or "nothing"
+            logger.info("%s: done in %.1f s; newly made: %s", name, detail["seconds"], words)
+        self._phase_begin = None
+        self.record_event("phase", name, detail)
+
+    def phase_detail(self) -> dict[str, Any]:
+        """Return what the present phase took so far, for an event; empty between phases."""
+        begin = self._phase_begin
+        if begin is None:
+            return {}
+        return {
+            "seconds": time.monotonic() - begin.started,
+            "made": dict(self.made - begin.made),
+            "spent": begin.spent.as_dict(),
+        }
 
     def record_event(self, event: str, phase: str | None = None, detail: Mapping[str, Any] | None = None) -> None:
         """Note what happened to the run."""

@@ -125,6 +125,8 @@ def _print_running(console: Console, running: Row) -> None:
     silence = f" (as of {_age(updated)} ago)" if _seconds_since(updated) > _SILENT_SECONDS else ""
     console.print(f"  run {progress.run_id}", markup=False, soft_wrap=True)
     console.print(f"  {progress.describe()}{silence}", markup=False, soft_wrap=True)
+    if spent := progress.describe_spent():
+        console.print(f"  {spent}", markup=False, soft_wrap=True)
 
 
 # ---- how the runs stand

@@ -94,11 +94,16 @@ def retry(
     """
     from heal_core.config import parse_config
     from heal_core.deadline import parse_deadline
-    from heal_core.store.inspect import find_run, open_store
+    from heal_core.store.inspect import find_run, noted_prices, open_store
 
     with open_store(workspace) as store:
         row = find_run(store, run_id)
-    config = parse_config({**json.loads(row["config"]), "workspace": str(workspace)}, f"the config of run {run_id}")
+        prices = noted_prices(store, row["run_id"])
+    settings = {**json.loads(row["config"]), "workspace": str(workspace)}
+    for role in ("teacher", "scorer", "student"):
+        if prices is not None and settings.get(role):  # those noted last may be newer than the config
+            settings[role]["price"] = prices.get(role)
+    config = parse_config(settings, f"the config of run {run_id}")
     deadline = parse_deadline(until) if until else None
     _prepare(config, deadline)
     from flows.heal import heal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import duckdb
 
 from heal_core.errors import InputError
 from heal_core.store.database import is_damage
+from heal_core.store.reads import NOTED_PRICES
 from heal_core.store.store import damaged_copy, open_reader
 from heal_core.store.workspace import Workspace
 
@@ -103,6 +105,12 @@ def find_run(store: Connection, beginning: str) -> dict[str, Any]:
         ids = ", ".join(row["run_id"] for row in rows[:5])
         raise InputError(f"{beginning!r} begins more than one id ({ids} ...): give more of it.")
     return rows[0]
+
+
+def noted_prices(store: Connection, run_id: str) -> dict[str, Any] | None:
+    """Return the prices by role that a run noted last; None where it never noted any."""
+    rows = fetch_rows(store, NOTED_PRICES, run_id)
+    return dict(json.loads(rows[0]["prices"])) if rows else None
 
 
 def find_trajectory(store: Connection, beginning: str) -> dict[str, Any]:

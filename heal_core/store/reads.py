@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from heal_core.plan import Attempt, GradedAttempt, Slot
 from heal_core.records import EXACT, FinishReason, Step
 from heal_core.reference import Reference, reference_of
 from heal_core.store.store import Store
+
+NOTED_PRICES = (
+    "SELECT detail -> '$.prices' AS prices FROM run_events WHERE run_id = ? AND event = 'priced' "
+    "ORDER BY rowid DESC LIMIT 1"
+)
 
 
 @dataclass(frozen=True)
@@ -309,6 +315,12 @@ def read_closed_phases(store: Store, run_id: str) -> set[str]:
     """Return the phases that a run has closed."""
     rows = store.rows("SELECT DISTINCT phase FROM run_events WHERE run_id = ? AND event = 'phase'", [run_id])
     return {row["phase"] for row in rows}
+
+
+def read_noted_prices(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Return the prices by role that a run noted last; None where it never noted any."""
+    rows = store.rows(NOTED_PRICES, [run_id])
+    return dict(json.loads(rows[0]["prices"])) if rows else None
 
 
 def is_complete(store: Store, run_id: str) -> bool:

@@ -582,9 +582,28 @@ COMMENT ON COLUMN example_lineage.checkpoint_id IS 'The stage that was trained o
 
 -- ---- cost
 
+CREATE OR REPLACE VIEW run_prices AS
+SELECT run_id, role, noted ->> '$.currency' AS currency, (noted ->> '$.prompt')::DOUBLE AS prompt,
+       coalesce((noted ->> '$.cached_prompt')::DOUBLE, prompt) AS cached_prompt,
+       (noted ->> '$.completion')::DOUBLE AS completion, (noted ->> '$.hour')::DOUBLE AS hour
+FROM (
+    SELECT run_id, role, last(detail ORDER BY rowid) -> ('$.prices.' || role) AS noted
+    FROM run_events, (VALUES ('teacher'), ('scorer'), ('student')) AS roles (role)
+    WHERE event = 'priced' GROUP BY run_id, role
+) WHERE noted ->> '$.currency' IS NOT NULL;
+COMMENT ON VIEW run_prices IS 'The prices that a run noted last, a row per model that has one; the views below rest on them.';
+COMMENT ON COLUMN run_prices.run_id IS 'The run.';
+COMMENT ON COLUMN run_prices.role IS 'teacher, scorer (the teacher, unless it is set) or student.';
+COMMENT ON COLUMN run_prices.currency IS 'What all prices of the row are in.';
+COMMENT ON COLUMN run_prices.prompt IS 'Price of a million prompt tokens.';
+COMMENT ON COLUMN run_prices.cached_prompt IS 'Price of a million of those that the engine had read before; prompt, unless it is set.';
+COMMENT ON COLUMN run_prices.completion IS 'Price of a million sampled tokens.';
+COMMENT ON COLUMN run_prices.hour IS 'Price of an hour of the engine.';
+
 CREATE OR REPLACE VIEW token_spend AS
 SELECT r.run_id, r.phase, r.arm, t.kind, count(*) AS num_samples, sum(t.num_tokens)::BIGINT AS num_tokens,
-       sum(t.num_prompt_tokens)::BIGINT AS num_prompt_tokens, sum(t.seconds) AS seconds
+       sum(t.num_prompt_tokens)::BIGINT AS num_prompt_tokens, sum(t.num_cached_tokens)::BIGINT AS num_cached_tokens,
+       sum(t.seconds) AS seconds
 FROM run_rows r JOIN trajectories t ON t.trajectory_id = r.row_id GROUP BY ALL;
 COMMENT ON VIEW token_spend IS 'Sampled and prompt tokens and engine seconds of what a run uses, per phase and arm.';
 COMMENT ON COLUMN token_spend.run_id IS 'The run.';
@@ -594,60 +613,91 @@ COMMENT ON COLUMN token_spend.kind IS 'rollout, hint, guided or repair.';
 COMMENT ON COLUMN token_spend.num_samples IS 'Sampled texts.';
 COMMENT ON COLUMN token_spend.num_tokens IS 'Sampled tokens.';
 COMMENT ON COLUMN token_spend.num_prompt_tokens IS 'Tokens of prompts and prefixes.';
+COMMENT ON COLUMN token_spend.num_cached_tokens IS 'Those of them that the engine had read before; null where it does not say.';
 COMMENT ON COLUMN token_spend.seconds IS 'Engine time of these texts when they were sampled, perhaps for an earlier run.';
 
 CREATE OR REPLACE VIEW phase_spend AS
 WITH spent AS (
     SELECT run_id, CASE WHEN phase IN ('hints', 'guided') THEN 'repairs' ELSE phase END AS phase, num_samples,
-           num_tokens, num_prompt_tokens, 0 AS num_scored_tokens, 0 AS num_trained_tokens,
-           seconds AS engine_seconds, NULL AS wall_seconds, 0 AS num_new_tokens, 0 AS num_closed
+           num_tokens, num_prompt_tokens, num_cached_tokens, 0 AS num_scored_tokens, 0 AS num_trained_tokens,
+           seconds AS engine_seconds, NULL AS wall_seconds, 0 AS num_new_tokens, 0 AS num_closed,
+           0 AS new_prompt_tokens, 0 AS new_cached_tokens, 0.0 AS new_engine_seconds
     FROM token_spend
     UNION ALL
-    SELECT r.run_id, 'selection', 0, 0, 0, s.num_scored_tokens, 0, NULL, NULL, 0, 0
+    SELECT r.run_id, 'selection', 0, 0, 0, NULL, s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'score'
     UNION ALL
-    SELECT r.run_id, 'training', 0, 0, 0, 0, c.num_tokens, c.seconds, NULL, 0, 0
+    SELECT r.run_id, 'training', 0, 0, 0, NULL, 0, c.num_tokens, c.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.phase = 'training'
     UNION ALL
-    SELECT run_id, phase, 0, 0, 0, 0, 0, NULL, (detail ->> '$.seconds')::DOUBLE,
-           coalesce((detail ->> '$.made.tokens')::BIGINT, 0), 1
-    FROM run_events WHERE event = 'phase'
+    SELECT run_id, phase, 0, 0, 0, NULL, 0, 0, NULL, (detail ->> '$.seconds')::DOUBLE,
+           coalesce((detail ->> '$.spent.completion_tokens')::BIGINT, (detail ->> '$.made.tokens')::BIGINT, 0),
+           (event = 'phase')::INTEGER,
+           coalesce((detail ->> '$.spent.prompt_tokens')::BIGINT, 0),
+           coalesce((detail ->> '$.spent.cached_tokens')::BIGINT, 0),
+           coalesce((detail ->> '$.spent.engine_seconds')::DOUBLE, 0)
+    FROM run_events
+    WHERE event = 'phase' OR (event IN ('stopped', 'failed') AND (detail ->> '$.seconds') IS NOT NULL)
+), summed AS (
+    SELECT run_id, phase, sum(num_samples)::BIGINT AS num_samples, sum(num_tokens)::BIGINT AS num_tokens,
+           sum(num_prompt_tokens)::BIGINT AS num_prompt_tokens, sum(num_cached_tokens)::BIGINT AS num_cached_tokens,
+           sum(num_scored_tokens)::BIGINT AS num_scored_tokens, sum(num_trained_tokens)::BIGINT AS num_trained_tokens,
+           sum(engine_seconds) AS engine_seconds, sum(wall_seconds) AS wall_seconds,
+           sum(num_new_tokens)::BIGINT AS num_new_tokens, sum(num_closed)::BIGINT AS num_closed,
+           sum(new_prompt_tokens) AS new_prompt_tokens, sum(new_cached_tokens) AS new_cached_tokens,
+           sum(new_engine_seconds) AS new_engine_seconds,
+           CASE WHEN phase = 'selection' THEN 'scorer' WHEN phase IN ('evaluation', 'promotion') THEN 'student'
+                WHEN phase <> 'training' THEN 'teacher' END AS role
+    FROM spent GROUP BY run_id, phase
 )
-SELECT run_id,
+SELECT s.run_id,
        list_position(['rollouts', 'profiles', 'repairs', 'selection', 'equal_tokens', 'training', 'evaluation',
                       'promotion'], phase)
            AS position,
-       phase, sum(num_samples)::BIGINT AS num_samples, sum(num_tokens)::BIGINT AS num_tokens,
-       sum(num_prompt_tokens)::BIGINT AS num_prompt_tokens, sum(num_scored_tokens)::BIGINT AS num_scored_tokens,
-       sum(num_trained_tokens)::BIGINT AS num_trained_tokens, sum(engine_seconds) AS engine_seconds,
-       sum(wall_seconds) AS wall_seconds, sum(num_new_tokens)::BIGINT AS num_new_tokens,
-       sum(num_closed)::BIGINT AS num_closed
-FROM spent GROUP BY run_id, phase;
-COMMENT ON VIEW phase_spend IS 'Tokens, engine seconds and wall seconds per run and phase of the flow.';
+       phase, num_samples, num_tokens, num_prompt_tokens, num_cached_tokens, num_scored_tokens, num_trained_tokens,
+       engine_seconds, wall_seconds, num_new_tokens, num_closed, currency,
+       ((num_prompt_tokens + num_scored_tokens - coalesce(num_cached_tokens, 0)) * prompt
+        + coalesce(num_cached_tokens, 0) * cached_prompt + num_tokens * completion) / 1e6
+       + coalesce(engine_seconds, 0) / 3600 * hour AS cost,
+       ((new_prompt_tokens - new_cached_tokens) * prompt + new_cached_tokens * cached_prompt
+        + num_new_tokens * completion) / 1e6 + new_engine_seconds / 3600 * hour AS new_cost
+FROM summed s LEFT JOIN run_prices p ON p.run_id = s.run_id AND p.role = s.role;
+COMMENT ON VIEW phase_spend IS 'Tokens, engine seconds, wall seconds and cost per run and phase of the flow.';
 COMMENT ON COLUMN phase_spend.run_id IS 'The run.';
 COMMENT ON COLUMN phase_spend.position IS 'Order of the phases, from 1.';
-COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, training or evaluation.';
+COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, training, evaluation or promotion.';
 COMMENT ON COLUMN phase_spend.num_samples IS 'Sampled texts that the run uses, whichever run sampled them.';
 COMMENT ON COLUMN phase_spend.num_tokens IS 'Their sampled tokens.';
 COMMENT ON COLUMN phase_spend.num_prompt_tokens IS 'Tokens of their prompts and prefixes.';
+COMMENT ON COLUMN phase_spend.num_cached_tokens IS 'Those of them that the engine had read before; null where it does not say.';
 COMMENT ON COLUMN phase_spend.num_scored_tokens IS 'Tokens the PURE scorer read.';
 COMMENT ON COLUMN phase_spend.num_trained_tokens IS 'Tokens read in training, over all arms, prompts and epochs included.';
-COMMENT ON COLUMN phase_spend.engine_seconds IS 'Engine time of the samples when they were sampled, and time of the training child, perhaps for an earlier run; null where it is not measured.';
-COMMENT ON COLUMN phase_spend.wall_seconds IS 'What this run''s own processes took for the phase, summed over all times it was closed; what was reused took none, and a process that was killed within the phase is not in it. Null until it is closed.';
+COMMENT ON COLUMN phase_spend.engine_seconds IS 'Engine time of the samples and scores when they were made, and time of the training child, perhaps for an earlier run; null where it is not measured.';
+COMMENT ON COLUMN phase_spend.wall_seconds IS 'What this run''s own processes took for the phase, summed over all times it was closed, stopped or failed; what was reused took none, and a process that was killed within the phase is not in it. Null until there is one.';
 COMMENT ON COLUMN phase_spend.num_new_tokens IS 'Tokens that those processes sampled.';
 COMMENT ON COLUMN phase_spend.num_closed IS 'How often the phase was closed; more than once after a resume.';
+COMMENT ON COLUMN phase_spend.currency IS 'What its costs are in; null where the model has no price.';
+COMMENT ON COLUMN phase_spend.cost IS 'What the run uses, at the prices that it noted last (run_prices): what making all of it costs, whichever run did. Tokens the scorer read count as prompt tokens. Null without a price, and for training, which has none yet.';
+COMMENT ON COLUMN phase_spend.new_cost IS 'What this run''s own processes made of it, as num_new_tokens counts, at the same prices.';
 
 CREATE OR REPLACE VIEW example_cost AS
 WITH spent AS (
     SELECT r.run_id, r.phase, sum(t.num_tokens) AS num_tokens, sum(t.num_prompt_tokens) AS num_prompt_tokens,
-           sum(t.seconds) AS engine_seconds, 0 AS num_scored_tokens
+           sum(t.num_cached_tokens) AS num_cached_tokens, sum(t.seconds) AS engine_seconds, 0 AS num_scored_tokens
     FROM run_rows r
     JOIN trajectories t ON t.trajectory_id = r.row_id
     JOIN run_problems p ON p.run_id = r.run_id AND p.problem_id = t.problem_id AND p.split = 'train'
     WHERE r.phase <> 'evaluation' GROUP BY ALL
     UNION ALL
-    SELECT r.run_id, 'pure', 0, 0, 0, sum(s.num_scored_tokens)
+    SELECT r.run_id, 'pure', 0, 0, NULL, sum(s.seconds), sum(s.num_scored_tokens)
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'score' GROUP BY ALL
+), priced AS (
+    SELECT s.*, currency,
+           ((num_prompt_tokens + num_scored_tokens - coalesce(num_cached_tokens, 0)) * prompt
+            + coalesce(num_cached_tokens, 0) * cached_prompt + num_tokens * completion) / 1e6
+           + coalesce(engine_seconds, 0) / 3600 * hour AS cost
+    FROM spent s LEFT JOIN run_prices p
+      ON p.run_id = s.run_id AND p.role = CASE WHEN s.phase = 'pure' THEN 'scorer' ELSE 'teacher' END
 ), share AS (
     SELECT * FROM (VALUES ('heal', 'rollouts', 'rollout'), ('heal', 'guided', 'guided'), ('heal', 'hints', 'repair'),
                           ('heal', 'repairs', 'repair'), ('heal', 'pure', 'repair'),
@@ -655,10 +705,11 @@ WITH spent AS (
                           ('equal_tokens', 'rollouts', 'rollout'), ('equal_tokens', 'equal_tokens', 'rollout')
     ) AS share (arm, phase, kind)
 ), entries AS (
-    SELECT run_id, arm, kind, 0 AS num_examples, num_tokens, num_prompt_tokens, num_scored_tokens, engine_seconds
-    FROM spent JOIN share USING (phase) JOIN (SELECT DISTINCT run_id, arm FROM stage_examples) USING (run_id, arm)
+    SELECT run_id, arm, kind, 0 AS num_examples, num_tokens, num_prompt_tokens, num_scored_tokens, engine_seconds,
+           currency, cost
+    FROM priced JOIN share USING (phase) JOIN (SELECT DISTINCT run_id, arm FROM stage_examples) USING (run_id, arm)
     UNION ALL
-    SELECT e.run_id, e.arm, t.kind, count(*), 0, 0, 0, 0
+    SELECT e.run_id, e.arm, t.kind, count(*), 0, 0, 0, 0, NULL, NULL
     FROM (SELECT DISTINCT run_id, arm, trajectory_id FROM stage_examples) e
     JOIN trajectories t USING (trajectory_id) GROUP BY ALL
 )
@@ -666,7 +717,10 @@ SELECT run_id, arm, coalesce(kind, 'all') AS kind, sum(num_examples)::BIGINT AS 
        sum(num_tokens)::BIGINT AS num_tokens, sum(num_prompt_tokens)::BIGINT AS num_prompt_tokens,
        sum(num_scored_tokens)::BIGINT AS num_scored_tokens, sum(engine_seconds) AS engine_seconds,
        sum(num_tokens) / nullif(sum(num_examples), 0) AS tokens_per_example,
-       sum(engine_seconds) / nullif(sum(num_examples), 0) AS engine_seconds_per_example
+       sum(engine_seconds) / nullif(sum(num_examples), 0) AS engine_seconds_per_example,
+       CASE WHEN count(DISTINCT currency) = 1 THEN any_value(currency) END AS currency,
+       CASE WHEN count(DISTINCT currency) = 1 THEN sum(cost) END AS cost,
+       CASE WHEN count(DISTINCT currency) = 1 THEN sum(cost) / nullif(sum(num_examples), 0) END AS cost_per_example
 FROM entries GROUP BY GROUPING SETS ((run_id, arm), (run_id, arm, kind));
 COMMENT ON VIEW example_cost IS 'What the teacher spent on the training problems, per arm and kind, and per training example that came of it.';
 COMMENT ON COLUMN example_cost.run_id IS 'The run.';
@@ -676,9 +730,12 @@ COMMENT ON COLUMN example_cost.num_examples IS 'Distinct training examples of th
 COMMENT ON COLUMN example_cost.num_tokens IS 'Tokens sampled for them, failed and dropped samples included.';
 COMMENT ON COLUMN example_cost.num_prompt_tokens IS 'Tokens of the prompts and prefixes.';
 COMMENT ON COLUMN example_cost.num_scored_tokens IS 'Tokens the PURE scorer read; not in tokens_per_example.';
-COMMENT ON COLUMN example_cost.engine_seconds IS 'Engine time of the sampling, perhaps for an earlier run.';
+COMMENT ON COLUMN example_cost.engine_seconds IS 'Engine time of the sampling and, since schema 0008, of the scoring, perhaps for an earlier run.';
 COMMENT ON COLUMN example_cost.tokens_per_example IS 'num_tokens / num_examples; null without examples.';
 COMMENT ON COLUMN example_cost.engine_seconds_per_example IS 'engine_seconds / num_examples; null without examples.';
+COMMENT ON COLUMN example_cost.currency IS 'What the costs are in; null where no model has a price, or teacher and scorer have theirs in two currencies.';
+COMMENT ON COLUMN example_cost.cost IS 'What making all of this costs at the prices that the run noted last (run_prices); null where currency is.';
+COMMENT ON COLUMN example_cost.cost_per_example IS 'cost / num_examples; null without examples.';
 
 -- ---- runs
 

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ MAYBE_WITHOUT_ROWS = {
 MAYBE_NULL = {
     "Which runs are there, and how far did they get?": {"git_revision"},  # outside a working tree
     "Which rollouts were imported, and from where?": {"source"},  # of sampled ones
+    "What does it cost in money?": {"num_cached_tokens"},  # the engine hf caches nothing from sample to sample
     "What was decided about one text, and in which runs?": {"reason"},  # the text is one that was kept
     "Which repairs did PURE drop, and why?": {"reason"},  # few candidates may all be kept
 }
@@ -168,6 +169,7 @@ def two_runs(finished_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Dem
     with Store(Workspace(folder / "demo")) as store:
         (run,) = store.rows("SELECT run_id FROM runs")
         add_second_run(store)
+        add_prices(store)
         add_faults(store)
         (example,) = store.rows(
             "SELECT trajectory_id FROM example_lineage WHERE kind = 'repair' AND stage = 'III' AND run_id = ? "
@@ -204,6 +206,20 @@ def add_second_run(store: Store) -> None:
                 one, other = [row for row in rows if row["split"] == "train"][:2]
                 other["cluster_id"] = one["cluster_id"]
             store.append(table, [row | {key: f"second {row[key]}", "run_id": "second"} for row in rows])
+
+
+def add_prices(store: Store) -> None:
+    """Note prices for the run `second`, as its start would have done with them in the config."""
+    price = {"currency": "USD", "prompt": 0.1, "cached_prompt": None, "completion": 0.4, "hour": 2.0}
+    event = {
+        "event_id": "price",
+        "run_id": "second",
+        "event": "priced",
+        "phase": None,
+        "happened_at": datetime.now(UTC),
+    }
+    prices = dict.fromkeys(("teacher", "scorer", "student"), price)
+    store.append("run_events", [event | {"detail": json.dumps({"prices": prices})}])
 
 
 def add_faults(store: Store) -> None:

@@ -127,6 +127,17 @@ def test_a_first_run_is_shown_before_it_has_published_anything(
     assert answer["runs"] == []
 
 
+def test_what_a_run_has_spent_so_far_is_shown(workspace: Workspace, told: Told, printed: Printed) -> None:
+    spent = replace(
+        progress("ab12"), spent_prompt_tokens=81200, spent_cached_tokens=5000, spent_completion_tokens=24360,
+        costs={"USD": 0.4123},
+    )  # fmt: skip
+    with workspace.lock():
+        write_progress(workspace.progress, spent)
+        assert printed().splitlines()[3] == "  spent: 24,360 tokens, 81,200 of prompts (5,000 cached), 0.41 USD"
+        assert told()["running"]["costs"] == {"USD": 0.4123}
+
+
 def test_a_process_that_has_not_said_what_it_does_is_shown(workspace: Workspace, told: Told, printed: Printed) -> None:
     with workspace.lock():
         assert (

@@ -27,7 +27,7 @@ COMPARED = {
         "AND arm IN ('', 'base', 'heal') ORDER BY trajectory_id"
     ),
     "profiles": "SELECT * FROM profiles ORDER BY profile_id",
-    "scores": "SELECT * FROM scores ORDER BY score_id",
+    "scores": "SELECT * EXCLUDE (seconds) FROM scores ORDER BY score_id",
     "decisions": (
         "SELECT nullif(subject_id, run_id) AS subject_id, * EXCLUDE (decision_id, run_id, subject_id) FROM decisions "
         "ORDER BY ALL"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from heal_core.config import RunConfig, load_config
 from heal_core.engines.base import SamplingConfig
+from heal_core.engines.price import PriceConfig
 from heal_core.plan import Slot
 from heal_core.prompts import hinted_prompt, student_prompt
 from heal_core.records import Kind
@@ -93,6 +95,50 @@ def test_sampling_more_makes_only_the_rest(
     used = sample_chunk.fn(session, rollouts(session, problems, 3))
     assert session.made["rollouts"] == made + 2
     assert set(row_ids) < {row_id for row_id, _ in used.values()}
+
+
+def test_what_is_sampled_is_counted_as_spent(session: Session, problems: list[dict[str, Any]]) -> None:
+    before = session.spent.total
+    work = rollouts(session, problems, 4)
+    with session.phase("rollouts"):
+        used = sample_chunk.fn(session, work)
+        sampled = [row_id for row_id, _ in list(used.values())]
+    spent = {name: value - getattr(before, name) for name, value in session.spent.as_dict().items()}
+    (event,) = session.store.rows("SELECT detail FROM run_events WHERE phase = 'rollouts'")
+    detail = json.loads(event["detail"])
+    assert detail["spent"] == pytest.approx(spent)
+    new = session.store.frame_for(
+        sampled,
+        "SELECT sum(num_prompt_tokens) AS prompts, sum(num_tokens) AS tokens FROM trajectories "
+        "SEMI JOIN wanted ON trajectory_id = id WHERE sample_index = 3",
+    ).row(0)
+    assert (detail["spent"]["prompt_tokens"], detail["spent"]["completion_tokens"]) == new
+    assert detail["made"]["tokens"] == new[1] > 0
+
+
+def test_prices_are_noted_when_they_are_others_than_before(session: Session) -> None:
+    def noted(**prices: dict[str, float]) -> int:
+        models = {
+            role: getattr(session.config, role).model_copy(update={"price": PriceConfig(**price)})
+            for role, price in prices.items()
+        }
+        start = Session(session.config.model_copy(update=models), session.workspace, session.store, session.verifiers)
+        start.begin(session.run_id, None)
+        start.note_prices()
+        return int(session.store.rows("SELECT count(*) AS num FROM run_events WHERE event = 'priced'")[0]["num"])
+
+    assert noted() == 0  # without prices a run's events are what they were
+    assert noted(teacher={"completion": 2.0}) == 1
+    assert noted(teacher={"completion": 2.0}) == 1
+    assert noted(teacher={"completion": 3.0}, student={"hour": 1.0}) == 2
+    prices = session.store.rows("SELECT role, completion, cached_prompt, hour FROM run_prices ORDER BY role")
+    assert [tuple(row.values()) for row in prices] == [
+        ("scorer", 3.0, 0.0, 0.0),  # the scorer is the teacher
+        ("student", 0.0, 0.0, 1.0),
+        ("teacher", 3.0, 0.0, 0.0),
+    ]
+    assert noted() == 3
+    assert session.store.rows("FROM run_prices") == []
 
 
 def test_verifying_skips_what_has_a_verdict(session: Session, row_ids: list[str]) -> None:

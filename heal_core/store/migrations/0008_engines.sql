@@ -19,3 +19,11 @@ COMMENT ON COLUMN decisions.decision IS 'A band; kept or dropped; met or not_met
 COMMENT ON COLUMN decisions.reason IS 'Why it was dropped; for the threshold the name of the score; null when kept. Of a rescored breakpoint: same_step, or moved from where the middles of the intervals had it.';
 COMMENT ON COLUMN decisions.value IS 'The number it rests on: pass rate of a band, PURE score, threshold, rank of the cap; for a quota how many continuations it left out; null where there is none.';
 COMMENT ON COLUMN quarantine.work IS 'What was being made: rollouts, profiles, rescoring, hints try 0, repairs, guided, pure, equal_tokens, evaluation and the arm; null for a row of a source.';
+
+ALTER TABLE scores ADD COLUMN seconds DOUBLE;
+COMMENT ON COLUMN scores.seconds IS 'Its share of the scorer''s wall time, by tokens; null in rows from before schema 0008.';
+
+COMMENT ON TABLE run_events IS 'What happened to a run: started, priced, phase, completed, stopped, failed.';
+COMMENT ON COLUMN run_events.event IS 'started, priced (its prices are others than were noted before), phase, completed, stopped (on purpose, at a limit) or failed.';
+COMMENT ON COLUMN run_events.phase IS 'For phase: the one that closed; for stopped and failed: the one it broke off in.';
+COMMENT ON COLUMN run_events.detail IS 'For phase, stopped and failed: seconds of wall time, what was newly made and spent in the phase; with the reason or error. For completed: seconds, problems in quarantine. For priced: the prices of teacher, scorer and student. Else empty.';

@@ -169,7 +169,7 @@ class DrawnRun:
         score_id = self.add("scores", f"score-{row_id}", trajectory_id=row_id, recipe_id="recipe-score", **terms,
                             step_perplexities=[1.0, 2.0, 3.0], answer_uncertainties=[0.9, 0.4, 0.2, 0.0],
                             span_start=1, span_end=2, reject_reason="empty_span" if rejected else None,
-                            num_scored_tokens=50)  # fmt: skip
+                            num_scored_tokens=50, seconds=0.25)  # fmt: skip
         self.use("pure", score_id, "score")
         if rejected:
             return self.decide("pure", row_id, problem_id, "dropped", "empty_span")
@@ -450,6 +450,87 @@ def test_an_example_costs_what_was_sampled_for_its_kind_on_training_problems(dra
     (kept,) = drawn.rows("SELECT count(*) AS num FROM kept_examples WHERE run_id = 'first'")
     assert heal["all"]["num_examples"] == kept["num"]
     assert heal["all"]["tokens_per_example"] == pytest.approx(sum(tokens.values()) / kept["num"])
+
+
+def price(store: Store, table_row: TableRow, event: str = "priced", run: str = "first", **prices: Row) -> None:
+    """Note prices as a start of a run does."""
+    row = table_row("run_events", event_id=event, run_id=run, event="priced", detail=json.dumps({"prices": prices}))
+    store.append("run_events", [row])
+
+
+def test_a_phase_costs_what_the_run_uses_at_the_price_of_its_model(drawn_afresh: Store, table_row: TableRow) -> None:
+    teacher = {"currency": "USD", "prompt": 2.0, "cached_prompt": None, "completion": 5.0, "hour": 36.0}
+    price(drawn_afresh, table_row, teacher=teacher, scorer={**teacher, "prompt": 100.0})
+    rows = totals(drawn_afresh, "SELECT * FROM phase_spend WHERE run_id = 'first'", by="phase")
+    rollouts, selection = rows["rollouts"], rows["selection"]
+    tokens = rollouts["num_prompt_tokens"] * 2.0 + rollouts["num_tokens"] * 5.0
+    assert rollouts["cost"] == pytest.approx(tokens / 1e6 + rollouts["engine_seconds"] / 100)  # 36 an hour
+    # each score has read 50 tokens and took 0.25 s
+    assert selection["engine_seconds"] == pytest.approx(selection["num_scored_tokens"] / 200)
+    assert selection["cost"] == pytest.approx(selection["num_scored_tokens"] / 1e4 + selection["engine_seconds"] / 100)
+    assert rollouts["currency"] == "USD"
+    assert (rows["evaluation"]["cost"], rows["training"]["cost"]) == (None, None)  # the student has no price
+    other = drawn_afresh.rows("SELECT cost FROM phase_spend WHERE run_id = 'second'")
+    assert {row["cost"] for row in other} == {None}
+
+
+def test_cached_prompt_tokens_have_their_own_price(
+    store: Store, table_row: TableRow, make_slot: MakeSlot, make_rows: MakeRows
+) -> None:
+    rows = make_rows([make_slot(), make_slot(index=1)])
+    rows[0] |= {"num_prompt_tokens": 100, "num_cached_tokens": 60}
+    rows[1] |= {"num_prompt_tokens": 100, "num_cached_tokens": None}
+    store.append("trajectories", rows)
+    for number, row in enumerate(rows):
+        store.append("run_rows", [table_row("run_rows", run_row_id=str(number), row_id=row["trajectory_id"])])
+    spent = {"prompt_tokens": 100, "cached_tokens": 60, "completion_tokens": 7, "engine_seconds": 0.0}
+    detail = json.dumps({"seconds": 1.0, "made": {"tokens": 7}, "spent": spent})
+    store.append("run_events", [table_row("run_events", event_id="e", event="phase", phase="rollouts", detail=detail)])
+    values = {"currency": "USD", "prompt": 1e6, "completion": 0.0, "hour": 0.0}
+    for event, cached_prompt, cost, new_cost in [
+        ("first", 1e5, 140 + 6, 40 + 6),
+        ("second", 0.0, 140, 40),
+        ("third", None, 200, 100),
+    ]:  # the last one counts
+        price(store, table_row, event, run="run", teacher={**values, "cached_prompt": cached_prompt})
+        (row,) = store.rows("SELECT * FROM phase_spend")
+        assert row["num_cached_tokens"] == 60
+        assert (row["cost"], row["new_cost"]) == pytest.approx((cost, new_cost))
+    price(store, table_row, "fourth", run="run")  # a start without prices
+    (row,) = store.rows("SELECT * FROM phase_spend")
+    assert (row["cost"], row["currency"]) == (None, None)
+
+
+def test_what_was_spent_in_a_phase_that_was_broken_off_is_counted(store: Store, table_row: TableRow) -> None:
+    def note(event_id: str, event: str, tokens: int, prompt_tokens: int) -> None:
+        detail = {"seconds": 2.0, "made": {"tokens": tokens}, "spent": {"prompt_tokens": prompt_tokens}}
+        row = table_row("run_events", event_id=event_id, event=event, phase="rollouts", detail=json.dumps(detail))
+        store.append("run_events", [row])
+
+    note("a", "stopped", 10, 100)
+    note("b", "failed", 20, 200)
+    note("c", "phase", 30, 300)
+    old = table_row("run_events", event_id="d", event="failed", phase="rollouts", detail='{"error": "E"}')
+    store.append("run_events", [old])  # as it was noted before
+    price(store, table_row, run="run", teacher={"currency": "USD", "prompt": 1e6, "completion": 1e6, "hour": 0.0})
+    (row,) = store.rows("SELECT * FROM phase_spend")
+    assert (row["num_new_tokens"], row["num_closed"], row["wall_seconds"]) == (60, 1, 6.0)
+    assert row["new_cost"] == pytest.approx(660)
+
+
+def test_an_example_costs_money_where_prices_are_in_one_currency(drawn_afresh: Store, table_row: TableRow) -> None:
+    values = {"currency": "USD", "prompt": 0.0, "completion": 1e6, "hour": 0.0}
+    price(drawn_afresh, table_row, teacher=values, scorer=values)
+    (row,) = drawn_afresh.rows("SELECT * FROM example_cost WHERE run_id = 'first' AND arm = 'heal' AND kind = 'all'")
+    assert (row["currency"], row["cost"]) == ("USD", pytest.approx(row["num_tokens"]))
+    assert row["cost_per_example"] == pytest.approx(row["tokens_per_example"])
+    price(drawn_afresh, table_row, "later", teacher=values, scorer={**values, "currency": "CHF"})
+    costs = {
+        row["kind"]: row["cost"]
+        for row in drawn_afresh.rows("SELECT * FROM example_cost WHERE run_id = 'first' AND arm = 'heal'")
+    }
+    assert (costs["all"], costs["repair"]) == (None, None)  # two currencies
+    assert costs["rollout"] > 0
 
 
 # ---- two runs

@@ -9,7 +9,7 @@ import polars as pl
 
 from flows.rollouts import rollout_slots, sample_and_verify
 from heal_core.equal_tokens import count_used, plan_more
-from heal_core.prompts import student_prompt
+from heal_core.recipes import TEMPLATES
 from heal_core.records import Kind
 from heal_core.store.reads import read_extra_tokens, read_run_trajectories, read_texts
 from tasks.decisions import build_equal_tokens
@@ -28,7 +28,7 @@ def spend_equal_tokens(session: Session) -> None:
 def sample_equal_tokens(session: Session) -> None:
     """Sample plain rollouts beyond the first N, with fresh seeds, until each problem's budget is spent."""
     config = session.config.rollouts
-    recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, student_prompt("{}"))
+    recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, TEMPLATES[Kind.ROLLOUT])
     problems = {row["problem_id"]: row for row in session.read_problems("train")}
     spent = read_extra_tokens(session.store, session.run_id)
     budgets = {problem_id: num for problem_id, num in spent.items() if problem_id in problems}

@@ -8,7 +8,7 @@ from flows.rollouts import rollout_slots, sample_and_verify
 from flows.training import arms_of
 from heal_core.curriculum import STAGES
 from heal_core.engines.identity import identify_engine
-from heal_core.prompts import student_prompt
+from heal_core.recipes import TEMPLATES
 from heal_core.records import Kind
 from heal_core.store.reads import read_checkpoint, read_promoted
 from tasks.evaluation import BASE, LATEST, TEACHER, summarise_evaluation
@@ -42,7 +42,7 @@ def evaluate_student(session: Session, arm: str, checkpoint: Checkpoint | None, 
     if checkpoint is not None:
         model = model.model_copy(update={"model_name_or_path": str(checkpoint.folder), "revision": None})
         identity = _identity(session, checkpoint)
-    recipe_id = session.recipe(Kind.ROLLOUT, model, sampling, student_prompt("{}"), identity)
+    recipe_id = session.recipe(Kind.ROLLOUT, model, sampling, TEMPLATES[Kind.ROLLOUT], identity)
     problems = session.read_problems("held_out")
     slots = rollout_slots(problems, recipe_id, range(session.config.evaluation.num_generations), sampling)
     used = sample_and_verify(session, phase, slots, model, sampling, turn=arm)

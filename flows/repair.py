@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 
 from flows.rollouts import sample_and_verify
-from heal_core.plan import Slot
-from heal_core.prompts import guided_prompt, hint_prompt, hinted_prompt
 from heal_core.quotas import candidate_waves
+from heal_core.recipes import TEMPLATES
 from heal_core.records import Band, Kind
-from heal_core.reference import reference_of
 from heal_core.repair import BrokenPath, Hint, hint_slot, repair_slot
+from heal_core.slots import guided_slot
 from tasks.repairs import cut_paths, find_satisfied_problems, judge_hints, record_paths, record_quota
 from tasks.session import Session, logger
 
@@ -28,7 +27,7 @@ def repair_and_guide(session: Session) -> None:
 def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
     """Return an accepted hint by path; the teacher tries again for those that have none."""
     sampling = session.config.hints.sampling
-    recipe_id = session.recipe(Kind.HINT, session.teacher, sampling, hint_prompt("{}", "{}", "{}", "{}"))
+    recipe_id = session.recipe(Kind.HINT, session.teacher, sampling, TEMPLATES[Kind.HINT])
     hints: dict[str, Hint] = {}
     used: dict[str, bool] = {}
     for try_index in range(session.config.hints.max_tries):
@@ -55,7 +54,7 @@ def repair_paths(session: Session, paths: ChunkedPaths, hints: dict[str, Hint]) 
     In waves where there is a quota: a problem that has enough verified repairs is not in the next one.
     """
     config, sampling = session.config.repair, session.config.rollouts.sampling
-    recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, hinted_prompt("{}", "{}"))
+    recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, TEMPLATES[Kind.REPAIR])
     hinted = [(chunk, path) for chunk, path in paths if path.trajectory_id in hints]
     rows: dict[str, dict[str, bool]] = defaultdict(dict)
     satisfied: frozenset[str] = frozenset()
@@ -86,18 +85,13 @@ def sample_guided(session: Session) -> None:
     """Sample solutions of the hard band with the answer in sight, and grade them."""
     sampling = session.config.rollouts.sampling
     bands = session.read_bands("train")
-    recipe_id = session.recipe(Kind.GUIDED, session.teacher, sampling, guided_prompt("{}", "{}"))
+    recipe_id = session.recipe(Kind.GUIDED, session.teacher, sampling, TEMPLATES[Kind.GUIDED])
     slots = []
     for problem in session.read_problems("train"):
         if bands[problem["problem_id"]] != Band.HARD:
             continue
-        reference = reference_of(problem)
-        prompt = guided_prompt(problem["question"], reference.told, reference.wording)
         slots += [
-            (
-                problem["chunk_index"],
-                Slot(Kind.GUIDED, problem["problem_id"], recipe_id, index, prompt, sampling.max_tokens),
-            )
+            (problem["chunk_index"], guided_slot(problem, recipe_id, index, sampling))
             for index in range(session.config.guided.num_generations)
         ]
     used = sample_and_verify(session, "guided", slots, session.teacher, sampling)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.plan import Slot, UsedRow
-from heal_core.prompts import student_prompt
+from heal_core.recipes import TEMPLATES
 from heal_core.records import Kind
-from heal_core.reference import reference_of
+from heal_core.slots import rollout_slot
 from heal_core.split import TRAIN
 from tasks.imports import choose_imports
 from tasks.policy import retried
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 def sample_rollouts(session: Session) -> None:
     """Take the imported rollouts of the training problems, sample from the teacher what lacks to N, and grade all."""
     config = session.config.rollouts
-    recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, student_prompt("{}"))
+    recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, config.sampling, TEMPLATES[Kind.ROLLOUT])
     problems = session.read_problems()
     imported = use_imported(session, problems)
     slots = [
@@ -68,17 +68,7 @@ def rollout_slots(
     """Return the slots of plain attempts, each with its problem's chunk."""
     indices = list(sample_indices)
     return [
-        (
-            problem["chunk_index"],
-            Slot(
-                Kind.ROLLOUT,
-                problem["problem_id"],
-                recipe_id,
-                index,
-                student_prompt(problem["question"], reference_of(problem).wording),
-                sampling.max_tokens,
-            ),
-        )
+        (problem["chunk_index"], rollout_slot(problem, recipe_id, index, sampling))
         for problem in problems
         for index in indices
     ]

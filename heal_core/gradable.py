@@ -13,8 +13,8 @@ from heal_core.grading import Grader
 from heal_core.plan import GAVE_UP
 from heal_core.records import Problem, Verdict, VerdictLabel
 from heal_core.reference import make_reference
+from heal_core.store.reading import Readable
 from heal_core.store.reads import read_known
-from heal_core.store.store import Store
 from heal_core.verify.pool import GradeItem
 
 
@@ -32,7 +32,7 @@ def find_ungradable(problems: Sequence[Problem], grader: Grader) -> dict[str, st
     }
 
 
-def find_new_ungradable(store: Store, problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
+def find_new_ungradable(store: Readable, problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
     """Return why problems cannot be graded; those that are in the store have been found to be gradable."""
     known = read_known(store, "problems", "problem_id", [problem.problem_id for problem in problems])
     return find_ungradable([problem for problem in problems if problem.problem_id not in known], grader)

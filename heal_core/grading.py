@@ -15,6 +15,7 @@ from heal_core.errors import StoreError
 from heal_core.keys import content_key
 from heal_core.plan import choose_verdict
 from heal_core.records import Verdict, VerdictLabel
+from heal_core.store.reading import Readable
 from heal_core.store.reads import read_references, read_texts, read_verdicts
 from heal_core.store.store import Store
 from heal_core.verify.config import VerifyConfig
@@ -32,7 +33,7 @@ class Grader(Protocol):
         ...
 
 
-def choose_verdicts(store: Store, trajectory_ids: Sequence[str], config: VerifyConfig) -> dict[str, str | None]:
+def choose_verdicts(store: Readable, trajectory_ids: Sequence[str], config: VerifyConfig) -> dict[str, str | None]:
     """Return, by trajectory, the stored verdict of today's verifiers that answers the demand, None without one."""
     known = read_verdicts(store, trajectory_ids, verifier_identities(config))
     return {row_id: choose_verdict(known.get(row_id, []), config.timeout_seconds) for row_id in trajectory_ids}

@@ -142,6 +142,21 @@ def load_problems(config: ProblemsConfig, find_ungradable: FindUngradable = lamb
     )
 
 
+def check_sides(config: ProblemsConfig, loaded: LoadedProblems) -> None:
+    """Check that there is something to train on and something to evaluate on.
+
+    Raises:
+        InputError: If a side has no problem.
+    """
+    for split in (TRAIN, HELD_OUT):
+        if not any(problem.split == split for problem in loaded.problems):
+            raise InputError(
+                f"{config.label}: no problem fell into the split {split!r} of {len(loaded.problems)}. "
+                "Give more problems, another problems.held_out_fraction, a problems.evaluation_path "
+                "or a source's split."
+            )
+
+
 def _refuse_ungradable(source: _Taken, ungradable: Mapping[str, str]) -> None:
     """Move rows that cannot be graded to the quarantine of their source."""
     rows, source.rows = source.rows, []

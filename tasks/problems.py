@@ -13,16 +13,15 @@ from heal_core import __version__
 from heal_core.engines.identity import check_context, has_chat_template, identify_model
 from heal_core.errors import InputError, StoreError
 from heal_core.gradable import find_new_ungradable
-from heal_core.keys import STAGE_VERSIONS, content_key
-from heal_core.problems import LoadedProblems, load_problems
-from heal_core.prompts import prompt_templates
+from heal_core.keys import content_key
+from heal_core.problems import LoadedProblems, check_sides, load_problems
 from heal_core.records import DISTILLATION, EVALUATION, QuarantinedRow
 from heal_core.roles import check_roles
+from heal_core.run_key import basis_key, problems_digest
 from heal_core.sandbox.probe import require_sandbox
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.store.problems import store_problems
 from heal_core.store.reads import read_attempts_of, read_promoted
-from heal_core.verify.grade import verifier_identity
 from tasks.imports import choose_imports
 from tasks.policy import decision_task
 from tasks.session import Session, logger
@@ -90,35 +89,14 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
                 "programs written by models run without a sandbox, as this user, with this user's files and network "
                 "(verify.sandbox.kind=none, --unsafe-no-sandbox)"
             )
-    for split in ("train", "held_out"):
-        if not any(problem.split == split for problem in loaded.problems):
-            raise InputError(
-                f"{config.problems.label}: no problem fell into the split {split!r} of {len(loaded.problems)}. "
-                "Give more problems, another problems.held_out_fraction, a problems.evaluation_path "
-                "or a source's split."
-            )
+    check_sides(config.problems, loaded)
     if purpose == EVALUATION:
         loaded = replace(loaded, problems=tuple(p for p in loaded.problems if p.split == HELD_OUT))
     store_problems(session.store, loaded.problems, config.chunk_problems)
-    digest = content_key(sorted([p.problem_id, p.split, p.cluster_id] for p in loaded.problems))
-    made_of: list[Any] = [
-        __version__,
-        STAGE_VERSIONS,
-        prompt_templates(),
-        config.identity(),
-        models,
-        [
-            verifier_identity(kind, config.verify)
-            for kind in sorted({problem.problem_type for problem in loaded.problems})
-        ],
-        digest,
-    ]
-    if purpose == EVALUATION:
-        made_of.append([EVALUATION, promoted])
+    digest = problems_digest(loaded.problems)
     imported = choose_imports(session, [asdict(p) for p in loaded.problems if p.split == TRAIN])
-    if imported.by_problem:
-        made_of.append(["imported", imported.row_ids])
-    basis_id = content_key("run", *made_of)[:12]
+    evaluated = (EVALUATION, promoted) if purpose == EVALUATION else ()
+    basis_id = basis_key(config, models, loaded.problems, imported.row_ids, evaluated)
     if isinstance(retry, str):
         _check_same(session, retry, basis_id, digest)
     attempt = _choose_attempt(session, basis_id, purpose, len(loaded.problems), bool(retry))

@@ -24,13 +24,13 @@ from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
 from heal_core.engines import gpu
 from heal_core.engines.base import Engine, EngineConfig, SamplingConfig
-from heal_core.engines.identity import identify_model
 from heal_core.engines.price import PriceConfig
 from heal_core.engines.start import start_engine
 from heal_core.grading import choose_verdicts
-from heal_core.keys import content_key, recipe_key
+from heal_core.keys import content_key
 from heal_core.logs import log_context
 from heal_core.progress import Progress, ProgressMeter, write_progress
+from heal_core.recipes import make_recipe
 from heal_core.records import Kind
 from heal_core.spend import Spend, SpendMeter
 from heal_core.store.reads import (
@@ -234,22 +234,10 @@ class Session:
 
         `identity` replaces reading the model's files, for a checkpoint that HEAL made.
         """
-        settings: dict[str, Any] = {
-            "model": dict(identity or identify_model(model)),
-            "sampling": sampling.identity() if sampling else {},
-            "seed": self.config.seed,
-            "template": template,
-        }
-        recipe_id = recipe_key(kind, settings["model"], settings["sampling"], settings["seed"], template)
-        if not read_known(self.store, "recipes", "recipe_id", [recipe_id]):
-            row = {
-                "recipe_id": recipe_id,
-                "kind": str(kind),
-                "model_name_or_path": model.model_name_or_path,
-                "settings": json.dumps(settings, sort_keys=True),
-            }
-            self.store.append("recipes", [row])
-        return recipe_id
+        recipe = make_recipe(kind, model, sampling, self.config.seed, template, identity)
+        if not read_known(self.store, "recipes", "recipe_id", [recipe.recipe_id]):
+            self.store.append("recipes", [recipe.row()])
+        return recipe.recipe_id
 
     @property
     def is_complete(self) -> bool:

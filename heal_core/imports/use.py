@@ -13,7 +13,7 @@ from typing import Any
 from heal_core.imports.identity import reading_key
 from heal_core.plan import UsedRow, choose_row
 from heal_core.store.imports import count_read_otherwise, read_imported
-from heal_core.store.store import Store
+from heal_core.store.reading import Readable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ChosenImports:
 
 
 def choose_imported(
-    store: Store, teacher: Mapping[str, Any], templates: Mapping[str, str], num_generations: int, max_tokens: int
+    store: Readable, teacher: Mapping[str, Any], templates: Mapping[str, str], num_generations: int, max_tokens: int
 ) -> ChosenImports:
     """Return the imported rollouts that a run uses.
 

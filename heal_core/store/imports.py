@@ -8,6 +8,7 @@ from typing import Any
 
 from heal_core.plan import Attempt
 from heal_core.records import FinishReason
+from heal_core.store.reading import Readable
 from heal_core.store.store import Store
 
 
@@ -42,7 +43,7 @@ def count_first(store: Store, import_id: str) -> int:
     return int(row["num"])
 
 
-def read_imported(store: Store, reading_id: str, problem_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+def read_imported(store: Readable, reading_id: str, problem_ids: Sequence[str]) -> dict[str, list[Attempt]]:
     """Return the imported rollouts of problems that were read in one way, by problem, the first imported first."""
     frame = store.frame_for(
         sorted(set(problem_ids)),
@@ -59,7 +60,7 @@ def read_imported(store: Store, reading_id: str, problem_ids: Sequence[str]) -> 
     return dict(found)
 
 
-def count_read_otherwise(store: Store, reading_id: str, problem_ids: Sequence[str]) -> int:
+def count_read_otherwise(store: Readable, reading_id: str, problem_ids: Sequence[str]) -> int:
     """Return how many imported rollouts of problems were read by another teacher, or in another way."""
     frame = store.frame_for(
         sorted(set(problem_ids)),

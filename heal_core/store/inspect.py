@@ -12,11 +12,15 @@ import duckdb
 
 from heal_core.errors import InputError
 from heal_core.store.database import is_damage
-from heal_core.store.reads import NOTED_PRICES
 from heal_core.store.store import damaged_copy, open_reader
 from heal_core.store.workspace import Workspace
 
 Connection = duckdb.DuckDBPyConnection
+
+NOTED_PRICES = (
+    "SELECT detail -> '$.prices' AS prices FROM run_events WHERE run_id = ? AND event = 'priced' "
+    "ORDER BY rowid DESC LIMIT 1"
+)
 
 
 @contextmanager

@@ -15,12 +15,9 @@ from heal_core.errors import StoreError
 from heal_core.plan import Attempt, GradedAttempt, Slot
 from heal_core.records import EXACT, FinishReason, Step
 from heal_core.reference import Reference, reference_of
+from heal_core.store.inspect import NOTED_PRICES
+from heal_core.store.reading import Readable
 from heal_core.store.store import Store
-
-NOTED_PRICES = (
-    "SELECT detail -> '$.prices' AS prices FROM run_events WHERE run_id = ? AND event = 'priced' "
-    "ORDER BY rowid DESC LIMIT 1"
-)
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class TokenRow:
     entropy_radii: np.ndarray | None = None
 
 
-def read_attempts(store: Store, slots: Sequence[Slot]) -> dict[str, list[Attempt]]:
+def read_attempts(store: Readable, slots: Sequence[Slot]) -> dict[str, list[Attempt]]:
     """Return the stored attempts of the given slots, by slot."""
     frame = store.frame_for(
         sorted({slot.slot_id for slot in slots}),
@@ -95,14 +92,14 @@ def read_tokens(store: Store, trajectory_ids: Sequence[str]) -> dict[str, TokenR
     }
 
 
-def read_known(store: Store, table: str, key: str, ids: Sequence[str]) -> set[str]:
+def read_known(store: Readable, table: str, key: str, ids: Sequence[str]) -> set[str]:
     """Return which of the content keys `ids` the table already holds."""
     frame = store.frame_for(sorted(set(ids)), f"SELECT {key} FROM {table} SEMI JOIN wanted ON {key} = id")
     return set(frame[key])
 
 
 def read_verdicts(
-    store: Store, trajectory_ids: Sequence[str], verifiers: Sequence[tuple[str, str]]
+    store: Readable, trajectory_ids: Sequence[str], verifiers: Sequence[tuple[str, str]]
 ) -> dict[str, list[GradedAttempt]]:
     """Return what the given verifiers (name, version) said of trajectories, in the order of storing."""
     frame = store.frame_for(
@@ -143,7 +140,7 @@ def read_failed_problems(store: Store, run_id: str) -> list[dict[str, Any]]:
     )
 
 
-def read_attempts_of(store: Store, basis_id: str, purpose: str) -> list[dict[str, Any]]:
+def read_attempts_of(store: Readable, basis_id: str, purpose: str) -> list[dict[str, Any]]:
     """Return the runs that differ in attempt only, the last one last."""
     return store.rows(
         "SELECT r.run_id, coalesce(r.attempt, 0) AS attempt, r.start_checkpoint_id, "
@@ -162,7 +159,7 @@ def read_promoted(store: Store) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-def read_best_students(store: Store) -> list[str]:
+def read_best_students(store: Readable) -> list[str]:
     """Return the checkpoints that were the best promoted student once, the present one first."""
     return [
         row["checkpoint_id"]
@@ -311,7 +308,7 @@ def read_checkpoint(store: Store, run_id: str, arm: str, stage: str) -> str:
     return str(rows[0]["checkpoint_id"])
 
 
-def read_closed_phases(store: Store, run_id: str) -> set[str]:
+def read_closed_phases(store: Readable, run_id: str) -> set[str]:
     """Return the phases that a run has closed."""
     rows = store.rows("SELECT DISTINCT phase FROM run_events WHERE run_id = ? AND event = 'phase'", [run_id])
     return {row["phase"] for row in rows}

@@ -1,0 +1,269 @@
+"""What a run will generate, work by work: plain sums over what is there and what is expected.
+
+What does not belong here: reading the store (`collect`), the figures' origin (`expectations`), how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from heal_core.config import RunConfig
+from heal_core.curriculum import STAGES
+from heal_core.engines.price import PriceConfig
+from heal_core.forecast.estimate import Estimate, Expectations, PerSample
+from heal_core.records import Band
+from heal_core.sft.spec import num_optimizer_steps
+from heal_core.spend import Spend, add_costs, cost_of
+
+ROLLOUTS, HINTS, REPAIRS, GUIDED, PURE = "rollouts", "hints", "repairs", "guided", "pure"
+EQUAL_TOKENS, TRAINING, EVALUATION, PROMOTION = "equal_tokens", "training", "evaluation", "promotion"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work of a run: how much is wanted, how much of it is stored, and what the rest will take.
+
+    Attributes:
+        phase: The flow's phase.
+        unit: What is counted.
+        wanted: How many; `stored` of them are there already.
+        is_exact: Whether both are counted, and not expected.
+        tokens: Tokens that are going to be sampled; `prompt_tokens` those that go in, for prompts or to be scored.
+        seconds: Time of the engine, or of training; None where it is not known.
+        cost: None where the model has no price, or it is one by the hour and the time is not known.
+        disk_bytes: Room that it will take.
+        basis: What the figures rest on; empty where nothing is missing.
+    """
+
+    name: str
+    phase: str
+    unit: str
+    wanted: float
+    stored: float
+    is_exact: bool
+    tokens: float = 0.0
+    prompt_tokens: float = 0.0
+    seconds: float | None = 0.0
+    cost: float | None = None
+    currency: str | None = None
+    disk_bytes: float = 0.0
+    basis: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> float:
+        return max(0.0, self.wanted - self.stored)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How much of a work is wanted and stored, counted."""
+
+    wanted: int
+    stored: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is known of a run before it goes on.
+
+    Attributes:
+        num_train: Training problems; `num_held_out` are held out.
+        counts: What is counted already, by work: rollouts, guided, evaluation of the untrained student, and whatever
+            the run has closed.
+        bands: Training problems by band, expected.
+        num_repairable: Wrong paths to repair, where that is counted.
+        stored_hints: Rows that fit hints of these problems; then repairs, guided samples, rollouts beyond the first N.
+        has_best_student: Whether a promoted student will answer, too.
+    """
+
+    num_train: int
+    num_held_out: int
+    counts: Mapping[str, Count]
+    bands: Mapping[Band, float]
+    num_repairable: int | None = None
+    stored_hints: int = 0
+    stored_repairs: int = 0
+    stored_guided: int = 0
+    stored_equal_tokens: int = 0
+    has_best_student: bool = False
+    closed: frozenset[str] = field(default_factory=frozenset)
+
+
+def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_bytes: float | None) -> list[Work]:
+    """Return the works of a run in their order.
+
+    Args:
+        stage_bytes: Room of all trained stages, None where the student's size is not known.
+    """
+    hard, extremely_hard = demand.bands[Band.HARD], demand.bands[Band.EXTREMELY_HARD]
+    num_paths = (
+        float(demand.num_repairable)
+        if demand.num_repairable is not None
+        else extremely_hard * expected.paths_per_problem.value
+    ) * expected.broken_share.value
+    hinted = num_paths * expected.hinted_share.value
+    rollouts = _sampled(ROLLOUTS, "rollouts", "rollouts", _count(demand, ROLLOUTS), expected.rollout, expected)
+    hints = _continued(
+        demand, HINTS, num_paths * expected.hints_per_path.value, demand.stored_hints, "hints",
+        expected.hint, expected, (expected.hints_per_path, expected.broken_share),
+    )  # fmt: skip
+    repairs = _continued(
+        demand, REPAIRS, hinted * config.repair.num_generations, demand.stored_repairs, "repairs",
+        expected.repair, expected, (expected.paths_per_problem, expected.hinted_share),
+    )  # fmt: skip
+    guided = _continued(
+        demand,
+        GUIDED,
+        hard * config.guided.num_generations,
+        demand.stored_guided,
+        "samples",
+        expected.guided,
+        expected,
+        (),
+    )
+    pure = _continued(
+        demand, PURE, repairs.wanted * expected.scored_share.value, 0, "scores",
+        expected.score, expected, (expected.scored_share,),
+    )  # fmt: skip
+    pure = replace(pure, disk_bytes=0.0)
+    works = [rollouts, hints, repairs, guided, pure]
+    if config.controls.equal_tokens:
+        budget = (
+            hints.wanted * expected.hint.tokens.value
+            + repairs.wanted * expected.repair.tokens.value
+            + guided.wanted * expected.guided.tokens.value
+        )
+        # the sample that crosses a problem's budget is drawn too: half a sample more, on average
+        wanted = budget / max(1.0, expected.rollout.tokens.value) + 0.5 * (hard + extremely_hard)
+        stored = demand.stored_equal_tokens
+        wanted = wanted if budget else 0.0
+        works.append(_continued(demand, EQUAL_TOKENS, wanted, stored, "rollouts", expected.rollout, expected, ()))
+    works.append(_training(config, demand, expected, stage_bytes))
+    works.append(_sampled(EVALUATION, EVALUATION, "answers", _count(demand, EVALUATION), expected.answer, expected))
+    if config.promotion.enabled and demand.has_best_student:
+        num = demand.num_held_out * config.evaluation.num_generations
+        works.append(_continued(demand, PROMOTION, num, 0, "answers", expected.answer, expected, ()))
+    return [_priced(work, config) for work in works]
+
+
+def total(works: Iterable[Work]) -> Work:
+    """Return the sums, but for costs, which may be in several currencies (`total_costs`)."""
+    works = list(works)
+    known = [work.seconds for work in works if work.seconds is not None]
+    return Work(
+        "total", "", "", 0, 0, all(work.is_exact for work in works),
+        sum(work.tokens for work in works), sum(work.prompt_tokens for work in works),
+        sum(known) if known else None, None, None, sum(work.disk_bytes for work in works),
+    )  # fmt: skip
+
+
+def total_costs(works: Iterable[Work]) -> dict[str, float]:
+    """Return the costs by currency, of the works that have one."""
+    return add_costs((work.currency, work.cost) for work in works if work.currency and work.cost is not None)
+
+
+def _count(demand: Demand, name: str) -> tuple[float, float, bool]:
+    count = demand.counts[name]
+    return count.wanted, count.stored, True
+
+
+def _continued(
+    demand: Demand,
+    name: str,
+    wanted: float,
+    stored: float,
+    unit: str,
+    sample: PerSample,
+    expected: Expectations,
+    bases: tuple[Estimate, ...],
+) -> Work:
+    """Return a work that follows from others: counted if the run has closed it, else expected."""
+    phase = PHASE_OF[name]
+    if name in demand.counts:
+        count = demand.counts[name]
+        return _sampled(name, phase, unit, (count.wanted, count.stored, True), sample, expected)
+    work = _sampled(name, phase, unit, (wanted, min(stored, wanted), False), sample, expected)
+    more = tuple(estimate.basis for estimate in bases) if work.missing else ()
+    return replace(work, basis=tuple(dict.fromkeys((*work.basis, *more))))
+
+
+def _sampled(
+    name: str, phase: str, unit: str, count: tuple[float, float, bool], sample: PerSample, expected: Expectations
+) -> Work:
+    """Return a work whose samples take what is expected of their kind."""
+    wanted, stored, is_exact = count
+    work = Work(name, phase, unit, wanted, stored, is_exact)
+    if not work.missing:
+        return work
+    tokens = work.missing * sample.tokens.value
+    seconds = None if sample.seconds is None else work.missing * sample.seconds.value
+    estimates = [sample.tokens, sample.prompt_tokens, *([sample.seconds] if sample.seconds else [])]
+    return replace(
+        work,
+        tokens=tokens,
+        prompt_tokens=work.missing * sample.prompt_tokens.value,
+        seconds=seconds,
+        disk_bytes=tokens * expected.bytes_per_token.value + work.missing * expected.bytes_per_trajectory.value,
+        basis=tuple(dict.fromkeys(estimate.basis for estimate in estimates)),
+    )
+
+
+def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_bytes: float | None) -> Work:
+    """Return the optimizer steps of all arms: in each, those that HEAL's own examples need."""
+    num_arms = 1 + config.controls.rejection_sampling + config.controls.equal_tokens
+    if TRAINING in demand.closed:
+        num = num_arms * len(STAGES)
+        return Work(TRAINING, TRAINING, "stages", num, num, True)
+    base = demand.num_train * expected.base_examples.value
+    guided = demand.bands[Band.HARD] * expected.guided_examples.value
+    repairs = demand.bands[Band.EXTREMELY_HARD] * expected.repair_examples.value
+    sizes = (base, base + guided, base + guided + repairs)
+    steps = num_arms * sum(
+        num_optimizer_steps(round(size), epochs, config.sft.batch_size)
+        for size, epochs in zip(sizes, config.curriculum.epochs, strict=True)
+    )
+    step = expected.step
+    return Work(
+        TRAINING,
+        TRAINING,
+        "optimizer steps",
+        steps,
+        0,
+        False,
+        seconds=None if step is None or step.seconds is None else steps * step.seconds.value,
+        disk_bytes=stage_bytes or 0.0,
+        basis=tuple(dict.fromkeys([expected.base_examples.basis, *([step.tokens.basis] if step else [])])),
+    )
+
+
+def _priced(work: Work, config: RunConfig) -> Work:
+    price = price_of(work.name, config)
+    if price is None:
+        return work
+    if price.hour and work.seconds is None:
+        return replace(work, currency=price.currency)
+    spend = Spend(round(work.prompt_tokens), 0, round(work.tokens), work.seconds or 0.0)
+    return replace(work, cost=cost_of(spend, price), currency=price.currency)
+
+
+def price_of(name: str, config: RunConfig) -> PriceConfig | None:
+    """Return the price of the model that does a work; None without one, and for training."""
+    if name == TRAINING:
+        return None
+    role = {PURE: "scorer", EVALUATION: "student", PROMOTION: "student"}.get(name, "teacher")
+    return config.models[role].price
+
+
+PHASE_OF = {
+    ROLLOUTS: "rollouts",
+    HINTS: "repairs",
+    REPAIRS: "repairs",
+    GUIDED: "repairs",
+    PURE: "selection",
+    EQUAL_TOKENS: "equal_tokens",
+    TRAINING: "training",
+    EVALUATION: "evaluation",
+    PROMOTION: "promotion",
+}
+"""The flow's phase that does a work."""

@@ -46,13 +46,13 @@ def test_a_server_that_fails_for_a_while_costs_time_and_no_rows(
         run = keyed.start(log, "run", config, "--phase", "rollouts")
         wait_for(run, log, lambda text: "loading" in text)
         server.fail(always="500")
-        wait_for(run, log, lambda text: "tried again at" in text)
+        wait_for(run, log, lambda text: "tried again" in text)
         status = json.loads(heal("status", "--workspace", workspace, "--json").stdout)
         assert "HTTP 500: Internal error" in status["running"]["note"]
-        assert "tried again at" in heal("status", "--workspace", workspace).stdout
+        assert "HTTP 500" in heal("status", "--workspace", workspace).stdout
         server.fail()
         assert run.wait(120) == 0, log.read_text()
-    assert "the server works again" in log.read_text()
+    assert "works again" in log.read_text()
     with open_store(workspace) as store:
         rows = store.execute(
             "SELECT count(*), count(DISTINCT slot_id), min(entropy_source), max(entropy_source) FROM trajectories"

@@ -33,6 +33,7 @@ class _Server:
     num_in_flight: int = 0
     busy_until: float = 0.0
     busy_why: str = ""
+    asked_again: str = ""  # the time of day
     trial: asyncio.Task[None] | None = None
 
     @property
@@ -116,8 +117,8 @@ class Servers:
             try:
                 result = await request(server.client)
             except BusyError as fault:
-                server.busy_until = time.monotonic() + fault.seconds
-                server.busy_why = str(fault)
+                server.busy_until, server.busy_why = time.monotonic() + fault.seconds, str(fault)
+                server.asked_again = _time_of_day(fault.seconds)
             except RefusalError as fault:
                 server.breaker.succeed()  # it is the request that is at fault
                 self.note_life()
@@ -181,7 +182,10 @@ class Servers:
             raise EngineStalledError(f"no good answer for {self._patience_seconds:g} s: {self.describe()}")
 
     def _fail(self, server: _Server, why: str) -> None:
+        was_open = server.breaker.is_open
         server.breaker.fail(why)
+        if server.breaker.is_open and not was_open:
+            server.asked_again = _time_of_day(server.breaker.seconds_to_trial)
         if server.breaker.is_open and server.trial is None:
             server.trial = asyncio.get_running_loop().create_task(self._try_again(server))
 
@@ -194,6 +198,7 @@ class Servers:
                 await self._is_alive(server.client)
             except FaultError as fault:
                 server.breaker.fail(str(fault))
+                server.asked_again = _time_of_day(server.breaker.seconds_to_trial)
             else:
                 server.breaker.succeed()
         server.trial = None
@@ -211,9 +216,11 @@ class Servers:
 def _describe(server: _Server) -> str:
     url, breaker = server.client.base_url, server.breaker
     if breaker.is_open:
-        at = datetime.now() + timedelta(seconds=breaker.seconds_to_trial)
-        return f"{url} fails ({breaker.last_failure}), tried again at {at:%H:%M:%S}"
+        return f"{url} fails ({breaker.last_failure}), tried again at {server.asked_again}"
     if server.busy_seconds > 0:
-        at = datetime.now() + timedelta(seconds=server.busy_seconds)
-        return f"{url} is busy ({server.busy_why}), asked again at {at:%H:%M:%S}"
+        return f"{url} is busy ({server.busy_why}), asked again at {server.asked_again}"
     return ""
+
+
+def _time_of_day(seconds_from_now: float) -> str:
+    return f"{datetime.now() + timedelta(seconds=seconds_from_now):%H:%M:%S}"

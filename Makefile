@@ -4,17 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 EXTRAS := $(VENV)/.extras
+VLLM_VENV := .venv-vllm
+VLLM ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
+VLLM_STAMP := $(VLLM_VENV)/.stamp-$(VLLM)
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo deploy-local test bench check check-full lint types contracts lab-check clean
+define check_python
+@test -n "$(PYTHON)" || { echo "HEAL needs Python 3.11, and none is on PATH. Install it, or: make PYTHON=/path/to/python3.11"; exit 2; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "HEAL needs Python 3.11 or 3.12, found $$($(PYTHON) --version)"; exit 2; }
+endef
+
+.PHONY: help demo vllm deploy-local test bench check check-full lint types contracts lab-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "HEAL needs Python 3.11, and none is on PATH. Install it, or: make PYTHON=/path/to/python3.11"; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "HEAL needs Python 3.11 or 3.12, found $$($(PYTHON) --version)"; exit 2; }
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
@@ -25,8 +32,19 @@ $(EXTRAS): requirements-extras.lock $(STAMP)
 	@if $(BIN)/pip install --quiet --no-deps --retries 1 --requirement requirements-extras.lock; then touch $(EXTRAS); \
 	else echo "reasoning-gym could not be built (is there a C compiler, gcc?): the tests that need it are skipped"; fi
 
+# an environment of its own, since vLLM and Prefect cannot be installed together (deployments/vllm/README.md)
+$(VLLM_VENV)/.stamp-%: deployments/vllm/requirements-%.txt
+	$(check_python)
+	rm -rf $(VLLM_VENV)
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet $(if $(filter cpu,$*),--no-deps) --requirement $<
+	@$(VLLM_VENV)/bin/python -P deployments/vllm/check.py $*
+	@touch $@
+
 demo: $(STAMP)  ## Distil the lab's student from its teacher: the whole pipeline, some minutes on 2 cores
 	$(BIN)/heal run deployments/lab/demo.yaml
+
+vllm: $(VLLM_STAMP)  ## Install vLLM into .venv-vllm, for CPUs where there is no nvidia-smi (or VLLM=cpu, VLLM=gpu): some minutes, 3 GB
 
 deploy-local: $(STAMP)  ## Start a Prefect server and a worker here, with the nightly runs deployed, until Ctrl-C
 	@exec $(BIN)/python -m deployments.local
@@ -62,5 +80,5 @@ bench: $(STAMP)  ## Print the benchmarks' figures as JSON lines (docs/benchmarks
 lab-check: $(STAMP)  ## Print whether the lab is fit for use (docs/lab.md)
 	$(BIN)/python -m deployments.lab.check
 
-clean:  ## Remove the environment and the demo's workspace
-	rm -rf $(VENV) demo
+clean:  ## Remove the environments and the demo's workspace
+	rm -rf $(VENV) $(VLLM_VENV) demo

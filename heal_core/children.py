@@ -40,11 +40,12 @@ def start_child(
     stdout: Stream = None,
     stderr: Stream = None,
     own_session: bool = False,
+    death_signal: int = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
     """Return a running `command` (no shell) that the kernel kills when this process ends, however it ends.
 
     Only Linux offers that; elsewhere the child is an ordinary one. The child's own
-    children are not covered: they must watch over themselves.
+    children are not covered: they must watch over themselves, or the child over them.
 
     Args:
         command: Program and arguments.
@@ -53,6 +54,7 @@ def start_child(
         stdin: As for `subprocess.Popen`, and so are `stdout` and `stderr`.
         own_session: Out of reach of the terminal's Ctrl-C, and open to a SIGINT that is sent to it alone, which
             what a shell starts in the background ignores.
+        death_signal: What the kernel sends; a child that ends its own children first takes SIGTERM.
 
     Raises:
         OSError: If the program cannot be started.
@@ -67,7 +69,7 @@ def start_child(
             stdout=stdout,
             stderr=stderr,
             start_new_session=own_session,
-            preexec_fn=_prepare(os.getpid(), own_session),
+            preexec_fn=_prepare(os.getpid(), own_session, death_signal),
         )
 
     # The kernel's "parent" is the thread that forked, not the process: a child started
@@ -81,9 +83,9 @@ def _starter(process_id: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start-child-{process_id}")
 
 
-def _prepare(parent_id: int, hears_interrupts: bool) -> Callable[[], None]:
+def _prepare(parent_id: int, hears_interrupts: bool, death_signal: int) -> Callable[[], None]:
     """Return what the child runs between fork and exec."""
-    die_with_parent = _die_with(parent_id) if sys.platform == "linux" else lambda: None
+    die_with_parent = _die_with(parent_id, death_signal) if sys.platform == "linux" else lambda: None
 
     def prepare() -> None:
         die_with_parent()
@@ -93,12 +95,12 @@ def _prepare(parent_id: int, hears_interrupts: bool) -> Callable[[], None]:
     return prepare
 
 
-def _die_with(parent_id: int) -> Callable[[], None]:
+def _die_with(parent_id: int, death_signal: int) -> Callable[[], None]:
     """Return what the child runs between fork and exec; libc is loaded before, where that is safe."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
-        if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        if libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
         if os.getppid() != parent_id:  # it died before prctl, so no signal will come
             os._exit(_EXIT_ORPHANED)

@@ -9,18 +9,16 @@ loading, which run in the child (`worker`).
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from heal_core import errors
 from heal_core.children import child_environment, start_child
@@ -34,6 +32,7 @@ from heal_core.engines.base import (
     ScoreResult,
     UnreadableText,
 )
+from heal_core.engines.child_log import ChildLog
 from heal_core.engines.identity import resolve_folder
 from heal_core.engines.loading import check_model_folder
 from heal_core.errors import EngineStalledError, HealError, ModelError
@@ -42,7 +41,6 @@ from heal_core.records import Completion
 _LOADING_SECONDS = 3600.0  # imports and weights, during which the child gives no sign of life
 _CANCEL_SECONDS = 10.0
 _EXIT_SECONDS = 5.0
-_LOG_TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class HfEngine:
         check_model_folder(self._folder)
         self.config = config
         self._log_path = log_path
-        self._log: IO[bytes] | None = None
+        self._log: ChildLog | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
         self._description: EngineDescription | None = None
@@ -187,14 +185,13 @@ class HfEngine:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, limit)
         if self._log is None:
-            # held for as long as the engine, and closed by `close`
-            self._log = self._log_path.open("ab+") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
+            self._log = ChildLog(self._log_path)
         with theirs:
             self._process = start_child(
                 [sys.executable, "-P", "-m", "heal_core.engines.worker", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 env=self._environment(),
-                stdout=self._log,
+                stdout=self._log.file,
                 stderr=subprocess.STDOUT,
             )
         self._connection = Connection(ours.detach())
@@ -266,7 +263,7 @@ class HfEngine:
         return EngineStalledError(
             f"{self.config.model_name_or_path}: the engine's child {what} (exit code {exit_code}); "
             f"the next call starts a fresh one. If it ran out of memory, lower batch_size. "
-            f"End of its log:\n{self._log_tail()}"
+            f"End of its log:\n{self._log.tail() if self._log else ''}"
         )
 
     def _kill(self) -> int | None:
@@ -281,13 +278,6 @@ class HfEngine:
         process.kill()
         process.wait()
         return exit_code
-
-    def _log_tail(self) -> str:
-        if self._log is None:
-            return ""
-        size = os.fstat(self._log.fileno()).st_size
-        start = max(0, size - _LOG_TAIL_BYTES)
-        return os.pread(self._log.fileno(), size - start, start).decode(errors="replace")
 
 
 def _error(failure: Failed) -> HealError:

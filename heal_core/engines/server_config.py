@@ -6,12 +6,21 @@ environment that holds them. What does not belong here: speaking (`remote`) and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 DEFAULT_KEY_VARIABLE = "HEAL_API_KEY"
+_ARGS_OF_PACE = frozenset(
+    {
+        *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp"),
+        *("--gpu-memory-utilization", "--kv-cache-memory-bytes", "--block-size", "--max-model-len"),
+        *("--max-num-seqs", "--max-num-batched-tokens", "--stream-interval", "--enforce-eager"),
+    }
+)
+"""Arguments of `vllm serve` that say how fast and on how much hardware, and nothing of the texts."""
 
 
 class ServerConfig(BaseModel):
@@ -82,7 +91,7 @@ class LaunchConfig(BaseModel):
     Attributes:
         command: The program, with what stands before `serve`; by default the one of `make vllm`, else PATH's.
         args: Further arguments, such as [--tensor-parallel-size, "2"].
-        replicas: How many servers; each must have its own GPU, if any (`args` and `environment` say which).
+        replicas: How many servers, of one model; GPUs, else cores, are shared out evenly among them.
         environment: Variables of the environment for the servers.
         start_seconds: The longest that a start may take, weights included.
         top_logprobs: How many of the most probable tokens are asked for, of which entropies are known.
@@ -98,6 +107,20 @@ class LaunchConfig(BaseModel):
     start_seconds: float = Field(default=1800.0, gt=0)
     top_logprobs: int = Field(default=20, ge=1, le=1000)
     max_concurrency: int = Field(default=64, ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which texts come back, and what is known of them: not on how much hardware."""
+        return {"top_logprobs": self.top_logprobs, "args": list(_args_that_matter(self.args))}
+
+
+def _args_that_matter(args: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments, with their values, that may change what a model says; an unknown one may."""
+    is_kept = True
+    for word in args:
+        if word.startswith("-"):
+            is_kept = word.split("=")[0] not in _ARGS_OF_PACE
+        if is_kept:
+            yield word
 
 
 def _check_url(url: str) -> None:

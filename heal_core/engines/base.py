@@ -85,7 +85,8 @@ class EngineConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Return what a run's id has of it: which model it is, not where or how fast it runs."""
         settings = self.model_dump(mode="json", exclude=set(ENGINE_PACE))
-        return settings | ({"server": self.server.identity()} if self.server else {})
+        groups = {"server": self.server, "launch": self.launch}
+        return settings | {name: group.identity() for name, group in groups.items() if group is not None}
 
 
 _GROUPS = ("server", "launch", "price")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from heal_core.engines.base import EngineConfig
+from heal_core.engines.server_config import LaunchConfig
+from heal_core.engines.vllm.program import find_program
 from heal_core.errors import ModelError
 
 TOKENIZER_FILES = (
@@ -49,10 +51,17 @@ def identify_model(config: EngineConfig) -> dict[str, Any]:
     )
 
 
-def identify_engine(config: EngineConfig) -> dict[str, str]:
-    """Return what shapes texts besides the model's files: engine, its versions, precision."""
+def identify_engine(config: EngineConfig) -> dict[str, Any]:
+    """Return what shapes texts besides the model's files: engine, its versions, precision.
+
+    Raises:
+        ConfigError: If it is vLLM, and there is none.
+    """
     if config.engine == "openai":  # which versions and precision a server has, it may not say
         return {"engine": "openai"}
+    if config.engine == "vllm":
+        launch = config.launch or LaunchConfig()
+        return {"engine": f"vllm {find_program(launch).version}", "dtype": config.dtype, **launch.identity()}
     return {
         "engine": f"hf transformers-{version('transformers')} torch-{version('torch')}",
         "dtype": config.dtype,

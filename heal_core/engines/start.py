@@ -34,6 +34,7 @@ def start_engine(
 
     Raises:
         ModelError: If the model cannot be found, or lacks what its engine needs.
+        ConfigError: If its engine is not installed.
     """
     match config.engine:
         case "hf":
@@ -44,8 +45,10 @@ def start_engine(
             from heal_core.engines.remote.engine import OpenAiEngine
 
             return OpenAiEngine(config, on_state)
-        case _:
-            raise ConfigError(f"engine {config.engine}: it cannot be started so far")
+        case "vllm":
+            from heal_core.engines.vllm.engine import VllmEngine
+
+            return VllmEngine(config, log_path, on_state)
 
 
 def declared_capabilities(config: EngineConfig) -> frozenset[Capability]:

@@ -45,6 +45,7 @@ from heal_core.records import Completion
 
 _CONNECT_SECONDS = 30.0
 _CANCEL_SECONDS = 10.0
+_WATCH_SECONDS = 1.0
 _UNKNOWN_VOCABULARY = 2**20
 """More than any tokenizer has: it only widens the intervals of entropies."""
 _SERVED = frozenset({Capability.GENERATE, Capability.TOKEN_PREFIX, Capability.GIVEN_TOKEN_LOGPROBS})
@@ -67,6 +68,7 @@ class OpenAiEngine:
         config: Which model, and where its servers are.
         on_state: Told, in words, when the state of a server changes; an empty text when all is well again.
         socket_paths: A unix domain socket per base URL, instead of its host.
+        watch: Called at least every second while an answer is waited for; raises where none will come.
 
     Raises:
         ModelError: If the tokenizer cannot be found.
@@ -77,12 +79,14 @@ class OpenAiEngine:
         config: EngineConfig,
         on_state: Callable[[str], None] = lambda state: None,
         socket_paths: Sequence[str] = (),
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
         assert config.server is not None, "checked by EngineConfig"
         self.config = config
         self._server: ServerConfig = config.server
         self._on_state = on_state
         self._socket_paths: list[str | None] = [*socket_paths] or [None] * len(self._server.base_urls)
+        self._watch = watch
         self._secret = Secret(self._server)
         self._folder: Path | None = resolve_folder(config) if self._server.api == "completions" else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -219,8 +223,9 @@ class OpenAiEngine:
                     name, limit = self.config.model_name_or_path, self.config.call_seconds
                     raise EngineStalledError(f"{name}: not done after {limit:g} s (call_seconds)")
                 try:
-                    answer = answers.get(timeout=left)
+                    answer = answers.get(timeout=min(left, _WATCH_SECONDS))
                 except queue.Empty:
+                    self._watch()
                     continue
                 if answer is _END:
                     break

@@ -80,8 +80,11 @@ class Engines:
         return self._started[kind, babbling]
 
     def _settings(self, kind: str, folder: Path) -> dict[str, Any]:
-        if kind in ("hf", "vllm"):
+        if kind == "hf":
             return {"engine": kind}
+        if kind == "vllm":  # without compiling, and with little memory
+            launch = {"args": ["--enforce-eager"], "environment": {"VLLM_CPU_KVCACHE_SPACE": "1"}}
+            return {"engine": kind, "launch": launch, "stall_seconds": 300}
         server = self._stack.enter_context(self._serve(folder, "--dialect", kind.removeprefix("openai-")))
         return {"engine": "openai", "server": {"base_url": server.url, "max_concurrency": 4}}
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-_PACKAGES = ("duckdb", "polars", "pyarrow", "numpy")
+_PACKAGES = ("duckdb", "polars", "pyarrow", "numpy", "torch", "transformers")
 
 
 def interleave(sides: Mapping[str, Callable[[], float]], num_rounds: int) -> dict[str, list[float]]:

@@ -17,7 +17,8 @@ from heal_core.engines.base import EngineConfig
 from heal_core.engines.identity import check_context, find_folder, has_chat_template
 from heal_core.engines.loading import check_model_folder
 from heal_core.engines.start import start_engine
-from heal_core.errors import HealError, ModelError
+from heal_core.engines.vllm.program import find_program
+from heal_core.errors import ConfigError, HealError, ModelError
 
 _SERVER_SECONDS = 5.0
 
@@ -43,6 +44,11 @@ def check_model(role: str, model: EngineConfig, config: RunConfig) -> tuple[Find
     except ModelError as error:
         place = f"set {role}.model_name_or_path to a model's folder (seen from {Path.cwd()})"
         return Finding(role, "fail", str(error), f"copy or download the whole model again, or {place}"), None
+    if model.engine == "vllm":
+        try:
+            find_program(model.launch)
+        except ConfigError as error:
+            return Finding(role, "fail", str(error), f"or set {role}.engine=hf"), size
     local = model.model_copy(update={"model_name_or_path": str(folder)})
     found = f"{model.model_name_or_path}: {_describe_count(size.num_parameters)} parameters, context of "
     found += f"{context} tokens" if context else "a length that config.json does not tell"

@@ -9,11 +9,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+import orjson
 
 from heal_core.engines.remote.faults import (
     BusyError,
@@ -25,6 +26,7 @@ from heal_core.engines.remote.faults import (
 from heal_core.engines.remote.secret import Secret
 
 _CONNECT_SECONDS = 10.0
+_END_SECONDS = 1.0
 _PAUSE_SECONDS = 5.0
 _MAX_PAUSE_SECONDS = 600.0
 _BUSY = (429, 503)
@@ -94,11 +96,13 @@ class Client:
             FaultError: If it breaks off, or is none.
         """
         async with self._sent("POST", self.base_url + path, body) as response:
-            async for line in response.aiter_lines():
+            lines = response.aiter_lines()
+            async for line in lines:
                 if not line.startswith("data:"):
                     continue
                 data = line[5:].strip()
                 if data == "[DONE]":
+                    await _read_to_end(lines)
                     return
                 yield self._parse(data)
             raise FailureError("the answer broke off")
@@ -150,10 +154,21 @@ class Client:
 
     def _parse(self, data: str | bytes) -> Any:
         try:
-            return json.loads(data)
+            return orjson.loads(data)  # a third of the time of json, for every token
         except ValueError as error:
             shown = data if isinstance(data, str) else data.decode(errors="replace")
             raise NonsenseError(f"no JSON: {self._secret.redact(shown[:80])!r}") from error
+
+
+async def _read_to_end(lines: AsyncIterator[str]) -> None:
+    """Read what follows the end, which is nothing: a connection can only be used again once that was seen."""
+
+    async def read() -> None:
+        async for _ in lines:
+            pass
+
+    with suppress(TimeoutError):
+        await asyncio.wait_for(read(), _END_SECONDS)
 
 
 def _pause_seconds(header: str | None) -> float | None:

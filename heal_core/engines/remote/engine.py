@@ -164,8 +164,7 @@ class OpenAiEngine:
         self._description = None
         if loop is None:
             return
-        if servers is not None:
-            asyncio.run_coroutine_threadsafe(servers.close(), loop).result(_CANCEL_SECONDS)
+        asyncio.run_coroutine_threadsafe(_end(servers), loop).result(_CANCEL_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
 
     # ---- calls
@@ -371,6 +370,17 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     finally:
         loop.close()
+
+
+async def _end(servers: Servers | None) -> None:
+    """Close what is open in the running loop."""
+    if servers is not None:
+        await servers.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class _TimeShare:

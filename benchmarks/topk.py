@@ -2,7 +2,7 @@
 
     python -m benchmarks.topk WORKSPACE --model MODEL_FOLDER
 
-The rollouts of a workspace's newest run are read again by the model that sampled them. Of each distribution the
+What the teacher of a workspace's newest run has sampled there is read again by the same model. Of each distribution the
 entropy is taken exactly, and known from the k most probable tokens, as a server tells them. Rollouts in which only one
 step can be the breakpoint are counted and left out.
 """
@@ -72,18 +72,20 @@ class Found:
 
 
 def read_rollouts(workspace: Path, limit: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the settings of the newest run, and its first rollouts with their tokens."""
+    """Return the settings of the newest run, and what its teacher sampled in the workspace, with the tokens."""
     with open_store(workspace) as store:
-        (run,) = fetch_rows(store, "SELECT run_id, config FROM runs ORDER BY rowid DESC LIMIT 1")
+        (run,) = fetch_rows(store, "SELECT config FROM runs ORDER BY rowid DESC LIMIT 1")
+        config = json.loads(run["config"])
         rows = fetch_rows(
             store,
-            "SELECT t.trajectory_id, t.text, p.*, k.token_ids, k.token_starts FROM run_trajectories t "
-            "JOIN problems p USING (problem_id) JOIN tokens k USING (trajectory_id) "
-            "WHERE t.run_id = ? AND t.phase = 'rollouts' AND t.num_tokens > 0 ORDER BY trajectory_id LIMIT ?",
-            run["run_id"],
+            "SELECT t.trajectory_id, t.text, p.*, k.token_ids, k.token_starts FROM trajectories t "
+            "JOIN recipes c USING (recipe_id) JOIN problems p USING (problem_id) JOIN tokens k USING (trajectory_id) "
+            "WHERE c.kind = 'rollout' AND c.model_name_or_path = ? AND t.num_tokens > 0 "
+            "ORDER BY trajectory_id LIMIT ?",
+            config["teacher"]["model_name_or_path"],
             limit,
         )
-    return json.loads(run["config"]), rows
+    return config, rows
 
 
 def statistics_of(loaded: LoadedModel, prompt: str, token_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

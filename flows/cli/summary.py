@@ -58,8 +58,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(_funnel(summary))
     if imported := summary["imported_rollouts"]:
         console.print(f"{imported} of {summary['rollouts']} rollouts were imported, not sampled", highlight=False)
-    if breakpoints := summary["breakpoints"]:
-        console.print(_breakpoints(breakpoints), highlight=False)
+    print_breakpoints(console, summary["breakpoints"])
     _print_repairs(console, summary)
     _print_early_stops(console, summary)
     console.print(_stages(summary))
@@ -73,23 +72,25 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         )
 
 
-def _breakpoints(rows: list[dict[str, Any]]) -> str:
-    """Return what the breakpoints of rollouts rest on whose entropies are known from the most probable tokens only."""
-    total, num = Counter[str](), Counter[str]()
+def print_breakpoints(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print what breakpoints rest on where entropies are known from the most probable tokens; else nothing."""
+    if not rows:
+        return
+    sources, num = Counter[str](), Counter[str]()
     for row in rows:
-        total[row["entropy_source"]] += row["num_rollouts"]
+        sources[row["entropy_source"]] += row["num_rollouts"]
         num[row["outcome"]] += row["num_rollouts"]
         num[row["reason"] or ""] += row["num_rollouts"]
-    sources = " and ".join(f"{count} from {source}" for source, count in total.items())
-    told = f"breakpoints: {num['certain']} of {total.total()} are certain from intervals of entropy ({sources})"
+    told = " and ".join(f"{count} from {source}" for source, count in sources.items())
+    line = f"breakpoints: {num['certain']} of {sources.total()} are certain from intervals of entropy ({told})"
     if num["rescored"]:
-        told += f"; {num['rescored']} were read again, which moved {num['moved']}"
+        line += f"; {num['rescored']} were read again, which moved {num['moved']}"
     if num["uncertain"]:
-        told += (
+        line += (
             f"; {num['uncertain']} stay uncertain, placed by the middles (a `scorer` with the teacher's weights and "
             "the engine hf reads them again)"
         )
-    return told
+    console.print(line, highlight=False)
 
 
 def _promotion(promotion: dict[str, Any]) -> str:

@@ -112,3 +112,14 @@ def test_the_verifier_is_measured_beside_plain_math_verify() -> None:
 def test_the_verifier_refuses_a_class_that_it_does_not_know() -> None:
     done = run("verifier", "--classes", "palindromes")
     assert done.returncode == 2 and "no triple of these classes" in done.stderr
+
+
+def test_topk_tells_how_often_the_breakpoint_is_certain_and_never_of_a_wrong_one(finished_run: Any) -> None:
+    figures = report("topk", str(finished_run.workspace), "--model", "deployments/lab/teacher", "--limit", "48")
+    assert figures["num_rollouts"] + figures["num_without_choice"] == 48
+    assert figures["top"].keys() == {"1", "5", "20", "64"}
+    for told in figures["top"].values():
+        assert told["certain"] + told["uncertain"] == pytest.approx(1, abs=1e-3)
+        assert (told["certain_but_wrong"], told["tokens_outside_interval"]) == (0, 0)
+    assert figures["top"]["1"]["uncertain"] > figures["top"]["64"]["uncertain"]
+    assert figures["top"]["1"]["width_nats"]["p99"] > figures["top"]["64"]["width_nats"]["p99"]

@@ -18,6 +18,7 @@ from heal_core.breakpoints import BreakpointConfig
 from heal_core.config import RunConfig, load_config
 from heal_core.engines.base import EngineConfig, EngineDescription, GenerationRequest, SamplingConfig
 from heal_core.engines.hf import HfEngine
+from heal_core.engines.identity import identify_model
 from heal_core.entropy_bounds import entropy_interval, middle_and_radius
 from heal_core.errors import ModelError
 from heal_core.plan import Slot
@@ -30,7 +31,14 @@ from tasks.decisions import assign_bands
 from tasks.problems import take_in_problems
 from tasks.profiles import ProfileWork, profile_chunk, profile_key
 from tasks.repairs import cut_paths
-from tasks.rescoring import RescoreWork, note_breakpoints, open_rows, read_used_profiles, rescore_chunk
+from tasks.rescoring import (
+    RescoreWork,
+    note_breakpoints,
+    open_rows,
+    read_used_profiles,
+    rescore_chunk,
+    rescored_key,
+)
 from tasks.samples import SampleWork, VerifyWork, sample_chunk, verify_chunk
 from tasks.session import Session
 
@@ -40,8 +48,6 @@ DEMO = Path(__file__).parents[2] / "deployments" / "lab" / "demo.yaml"
 LAB = DEMO.parent
 SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_tokens=224)
 NUM_TOP = 1
-SAID_VOCABULARY = 150_000
-"""More than the lab's: as a server's that is said to be larger than it is, so that middles are far off."""
 
 
 class TopTokensEngine:
@@ -76,7 +82,7 @@ class TopTokensEngine:
         with torch.inference_mode():
             logits = self._model(ids).logits[0, len(prompt_ids) - 1 : -1]
         top = torch.log_softmax(logits, dim=-1).topk(self._num_top).values
-        return entropy_interval(top.numpy(), SAID_VOCABULARY)
+        return entropy_interval(top.numpy(), logits.shape[1])
 
     def close(self) -> None:
         self._engine.close()
@@ -198,18 +204,48 @@ def test_exactly_the_open_ones_are_read_again_and_once(session: Session, exact: 
 def test_the_run_says_what_its_breakpoints_rest_on(session: Session, exact: dict[str, int | None]) -> None:
     rows, _ = rescore(session)
     profiles = profiles_of(session)
-    num_moved = sum(profiles[row["trajectory_id"]]["breakpoint_step"] != exact[row["trajectory_id"]] for row in rows)
-    assert num_moved > 0
     counts = note_breakpoints.fn(session, rows)
     assert counts == {"certain": len(profiles) - len(rows), "rescored": len(rows)}
     assert note_breakpoints.fn(session, rows) == counts  # a run that is resumed comes to the same
-    view = session.store.rows("SELECT * FROM breakpoint_sources ORDER BY outcome, reason")
-    told = {(row["entropy_source"], row["outcome"], row["reason"]): row["num_rollouts"] for row in view}
-    assert told == {
-        ("top_1", "certain", None): len(profiles) - len(rows),
-        ("top_1", "rescored", "moved"): num_moved,
-        ("top_1", "rescored", "same_step"): len(rows) - num_moved,
-    }
+    view = session.store.rows("SELECT * FROM breakpoint_sources WHERE run_id = ?", [session.run_id])
+    told = {(row["outcome"], row["reason"]): row["num_rollouts"] for row in view}
+    num_moved = sum(profiles[row["trajectory_id"]]["breakpoint_step"] != exact[row["trajectory_id"]] for row in rows)
+    assert {row["entropy_source"] for row in view} == {"top_1"}
+    assert told[("certain", None)] == len(profiles) - len(rows)
+    assert told.get(("rescored", "moved"), 0) == num_moved
+    assert told.get(("rescored", "same_step"), 0) == len(rows) - num_moved
+
+
+def test_a_breakpoint_that_moved_is_told_from_one_that_did_not(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = profiles_of(session)
+    monkeypatch.setattr(session, "run_id", "moved")
+    steps = session.config.steps.model_copy(update={"min_step_tokens": 3})
+    monkeypatch.setattr(session, "config", session.config.model_copy(update={"steps": steps}))
+    session.close_phase("rollouts", "", Kind.ROLLOUT, dict.fromkeys(first, False))
+    rows = [{"trajectory_id": row_id, "problem_id": "p"} for row_id in first]
+    profile_chunk.fn(session, ProfileWork(session.config, "chunk 0", rows, session.store.epoch))
+    profiles = profiles_of(session)
+    doubtful = [profiles[row["trajectory_id"]] for row in open_rows(session)]
+    assert session.config.scorer is not None
+    model = identify_model(session.config.scorer)
+    made = [
+        profile
+        | {
+            "profile_id": rescored_key(session.config, profile["trajectory_id"], model),
+            "entropy_source": "rescored",
+            "breakpoint_step": profile["breakpoint_step"] + (number == 0),
+        }
+        for number, profile in enumerate(doubtful[:3])
+    ]
+    session.store.append("profiles", made)
+    note_breakpoints.fn(session, doubtful)
+    view = session.store.rows("SELECT outcome, reason, num_rollouts FROM breakpoint_sources WHERE run_id = 'moved'")
+    told = {(row["outcome"], row["reason"]): row["num_rollouts"] for row in view}
+    assert told[("rescored", "moved")] == 1
+    assert told[("rescored", "same_step")] == 2
+    assert told[("uncertain", None)] == len(doubtful) - 3
 
 
 def test_paths_are_cut_at_the_exact_breakpoint(session: Session, exact: dict[str, int | None]) -> None:

@@ -22,11 +22,10 @@ from heal_core.engines.remote.answer import Answer, Token
 from heal_core.engines.remote.client import Client
 from heal_core.engines.remote.faults import NonsenseError, UnusableError
 from heal_core.engines.tokens import ModelTokens
-from heal_core.entropy_bounds import entropy_interval
+from heal_core.entropy_bounds import entropy_interval, middle_and_radius
 from heal_core.errors import ShapeError
 from heal_core.records import Completion, FinishReason
 
-_FLOAT32_ROUNDING = 1e-6
 PATH = "/completions"
 
 
@@ -283,10 +282,9 @@ def entropy_middles(tokens: Sequence[Token], vocabulary_size: int) -> tuple[np.n
     for row, token in zip(tops, tokens, strict=True):
         row[: len(token.top_logprobs)] = token.top_logprobs
     try:
-        low, high = entropy_interval(tops, vocabulary_size)
+        return middle_and_radius(*entropy_interval(tops, vocabulary_size))
     except ShapeError as error:
         raise NonsenseError(str(error)) from error
-    return ((low + high) / 2).astype(np.float32), ((high - low) / 2 + _FLOAT32_ROUNDING).astype(np.float32)
 
 
 def _given_token(token_id: int, entry: Mapping[str, Any] | None, num_top: int) -> Token:

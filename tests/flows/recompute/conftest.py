@@ -37,6 +37,7 @@ from prefect.settings import (
 from prefect.testing.utilities import prefect_test_harness
 
 import flows.heal
+import flows.profiles
 import flows.rollouts
 import flows.selection
 import flows.training
@@ -326,7 +327,7 @@ def lab(call_in_flow: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for module, name, note in (
             (flows.rollouts, "SampleWork", ledger.note_samples),
             (flows.rollouts, "VerifyWork", ledger.note_verdicts),
-            (flows.rollouts, "ProfileWork", ledger.note_profiles),
+            (flows.profiles, "ProfileWork", ledger.note_profiles),
             (flows.selection, "ScoreWork", ledger.note_scores),
             (flows.training, "StageWork", ledger.note_stage),
         ):

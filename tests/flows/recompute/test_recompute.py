@@ -373,7 +373,7 @@ CASES = {
     "repairs down": Case(FEWER, {"repair.num_generations": 1}),
     "guided down": Case(FEWER, {"guided.num_generations": 0}),
     "breakpoints": Case(
-        "`breakpoints.*`", {"breakpoints.window_fraction": 0.8}, exactly={"profiles": N * NUM_PROBLEMS}
+        "`breakpoints.window_fraction`", {"breakpoints.window_fraction": 0.8}, exactly={"profiles": N * NUM_PROBLEMS}
     ),
     "steps": Case("`steps.*`", {"steps.min_step_tokens": 5}, exactly={"profiles": N * NUM_PROBLEMS}),
     "hard_below up": Case(

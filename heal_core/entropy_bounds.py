@@ -16,7 +16,9 @@ _MAX_EXCESS = 1e-3
 """What adds up to more than 1 by this is no part of a distribution, whatever its rounding (bfloat16 has 3 digits)."""
 
 
-def entropy_interval(top_logprobs: np.ndarray, vocabulary_size: int) -> tuple[np.ndarray, np.ndarray]:
+def entropy_interval(
+    top_logprobs: np.ndarray, vocabulary_size: int, has_gaps: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the greatest entropy that the top M tokens of each distribution allow.
 
     With r the missing mass and p_M the smallest probability given, the missing tokens add at least
@@ -27,6 +29,8 @@ def entropy_interval(top_logprobs: np.ndarray, vocabulary_size: int) -> tuple[np
         top_logprobs: Log-probabilities of the M most probable tokens and of no others, in any order, shape
             [T, M], nats. Where a row has fewer, -inf fills it.
         vocabulary_size: V; a larger value than the true one only widens the interval.
+        has_gaps: Rows in which a token that is missing may be more probable than one that is given, shape [T];
+            they get no lower bound from what is missing. None where there are none.
 
     Returns:
         Two arrays of shape [T], nats, the first <= the second, both within [0, ln V].
@@ -52,6 +56,8 @@ def entropy_interval(top_logprobs: np.ndarray, vocabulary_size: int) -> tuple[np
     most = np.where(num_missing > 0, np.clip(missing + rounding, 0.0, 1.0), 0.0)
     least = np.where(num_missing > 0, np.clip(missing - rounding, 0.0, 1.0), 0.0)
     smallest = np.min(np.where(is_given, logprobs, 0.0), axis=1)
+    if has_gaps is not None:
+        smallest = np.where(has_gaps, 0.0, smallest)
     _check_is_part(missing, least - num_missing * np.exp(smallest), num_missing, vocabulary_size)
     # log-probabilities that are off by e change sum(p ln p) by at most e * sum(p |1 + ln p|), and r ln p_M by r * e
     doubt = rounding * (2.0 + known)

@@ -137,3 +137,15 @@ def test_no_tokens_have_no_intervals():
 def test_what_is_no_part_of_a_distribution_is_refused(logprobs, vocabulary_size):
     with pytest.raises(ShapeError):
         entropy_interval(logprobs, vocabulary_size)
+
+
+def test_where_there_may_be_gaps_nothing_is_said_of_what_is_missing() -> None:
+    # 0.5 is told and 0.3 is not, though it is more probable than the 0.1 that is; V = 4
+    distribution = np.array([0.5, 0.3, 0.1, 0.1])
+    told = np.log(np.array([[0.5, 0.1]]))
+    exact = -(distribution * np.log(distribution)).sum()
+    low, high = entropy_interval(told, 4, np.array([True]))
+    assert low[0] <= exact <= high[0]
+    assert low[0] == pytest.approx(-(0.5 * np.log(0.5) + 0.1 * np.log(0.1)), abs=1e-5)
+    with pytest.raises(ShapeError):  # as if they were the most probable ones
+        entropy_interval(told, 4)

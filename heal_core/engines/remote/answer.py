@@ -30,6 +30,7 @@ class Token:
         data: Its bytes; None where the server does not tell.
         logprob: Of the sampled token, nats.
         top_logprobs: The most probable ones, falling, nats.
+        has_gaps: Whether a token that is not among them may be more probable than one that is.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Token:
     data: bytes | None
     logprob: float
     top_logprobs: tuple[float, ...]
+    has_gaps: bool = False
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Answer:
             _id_of(entry.get("id"), str(entry["token"])),
             None if data is None else bytes(data),
             _number(entry["logprob"]),
-            self._falling(tops),
+            self._falling(tops, entry["logprob"]),
         )
 
     def _parallel(self, choice: Mapping[str, Any], logprobs: Mapping[str, Any]) -> list[Token]:
@@ -143,15 +145,25 @@ class Answer:
                 "alternatives, where they should be as many"
             )
         return [
-            Token(str(text), _id_of(token_id, str(text)), None, _number(value), self._falling(list(top.values())))
+            Token(
+                str(text),
+                _id_of(token_id, str(text)),
+                None,
+                _number(value),
+                self._falling(list(top.values()), value),
+                # tokens of one text are one entry, and only the last of them is told
+                has_gaps=len(top) < self.num_top and not str(text).startswith(_ID_PREFIX),
+            )
             for text, token_id, value, top in zip(texts, ids, values, tops, strict=True)
         ]
 
-    def _falling(self, values: Sequence[Any]) -> tuple[float, ...]:
-        """Return the most probable ones alone: the sampled token may stand beside them."""
+    def _falling(self, values: Sequence[Any], sampled: float) -> tuple[float, ...]:
+        """Return the most probable ones alone: the sampled token may stand beside them, even if they are few."""
         possible = sorted((v for v in map(_number, values) if v > _IMPOSSIBLE_NATS), reverse=True)
         if not possible:
             raise NonsenseError("a token without its alternatives; the server must return top log-probabilities")
+        if 1 < len(possible) < self.num_top and possible[-1] == sampled:
+            return tuple(possible[:-1])
         return tuple(possible[: self.num_top])
 
 

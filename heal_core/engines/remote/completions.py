@@ -282,7 +282,8 @@ def entropy_middles(tokens: Sequence[Token], vocabulary_size: int) -> tuple[np.n
     for row, token in zip(tops, tokens, strict=True):
         row[: len(token.top_logprobs)] = token.top_logprobs
     try:
-        return middle_and_radius(*entropy_interval(tops, vocabulary_size))
+        has_gaps = np.array([token.has_gaps for token in tokens], dtype=bool)
+        return middle_and_radius(*entropy_interval(tops, vocabulary_size, has_gaps))
     except ShapeError as error:
         raise NonsenseError(str(error)) from error
 

@@ -55,6 +55,23 @@ def test_the_sampled_token_beside_the_most_probable_ones_is_not_one_of_them() ->
     assert answer_of(one).tokens[0].top_logprobs == (-0.5, -1.5)
 
 
+def test_fewer_alternatives_than_asked_may_hold_the_sampled_token_that_is_none_of_them() -> None:
+    one = piece("token_id:9")
+    one["choices"][0]["logprobs"]["top_logprobs"] = [{"token_id:1": -0.5, "token_id:9": -0.7}]
+    answer = Answer(num_top=5)
+    answer.add(one)
+    assert answer.tokens[0].top_logprobs == (-0.5,)
+    assert not answer.tokens[0].has_gaps
+
+
+def test_alternatives_that_are_named_by_text_may_hide_one_another() -> None:
+    one = piece("a")
+    one["choices"][0]["logprobs"]["top_logprobs"] = [{"a": -0.5, "b": -1.5}]
+    answer = Answer(num_top=3)
+    answer.add(one)
+    assert answer.tokens[0].has_gaps
+
+
 @pytest.mark.parametrize(
     "change",
     [

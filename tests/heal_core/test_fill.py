@@ -9,6 +9,7 @@ from heal_core.engines.base import Engine, SamplingConfig
 from heal_core.errors import BudgetSpentError, EngineStalledError
 from heal_core.fill import Filled, fill_slots
 from heal_core.plan import Slot
+from heal_core.records import Completion
 from heal_core.store.reads import read_tokens
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
@@ -100,11 +101,11 @@ def test_a_spent_budget_ends_it_with_all_that_came_stored(store: Store, new_engi
     slots = [make_slot(index=i, limit=20) for i in range(10)]
     engine = new_engine({slot.slot_id: 7 for slot in slots})
     budget = TokenBudget(30)
-    counted: list[int] = []
+    told: list[Completion] = []
     with pytest.raises(BudgetSpentError, match="sampled 35 tokens of 30"):
-        fill_slots(store, lambda: engine, slots, SamplingConfig(), counted.append, budget)
+        fill_slots(store, lambda: engine, slots, SamplingConfig(), told.append, budget)
     # the fifth text of 7 tokens crosses it
-    assert counted == [7] * 5
+    assert [len(completion.token_ids) for completion in told] == [7] * 5
     assert store.rows("SELECT count(*) AS num FROM trajectories") == [{"num": 5}]
     # 30 // 20 = 1 is begun under the limit, then 23 // 7 = 3 at the mean so far, then one that crosses
     assert len(engine.generated) == 5

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from flows.rollouts import into_shards
-from heal_core.keys import STAGE_VERSIONS
-from heal_core.prompts import BOXED
+from heal_core.recipes import score_template
 from heal_core.store.reads import read_kept, read_run_trajectories
 from tasks.decisions import build_curriculum, filter_pure, gate_texts
 from tasks.scores import WORK as PURE
@@ -35,9 +32,7 @@ def gate_repairs(session: Session) -> None:
 def score_pure(session: Session) -> None:
     """Score the repairs that passed the gates, without the hint in the scorer's prompt."""
     config = session.config
-    settings = [config.pure.epsilon, config.pure.min_prompt_uncertainty, config.steps.model_dump(mode="json")]
-    template = json.dumps([STAGE_VERSIONS["score"], BOXED.cue, settings])
-    recipe_id = session.recipe("score", session.scorer, None, template)
+    recipe_id = session.recipe("score", session.scorer, None, score_template(config.pure, config.steps))
     passed = read_kept(session.store, session.run_id, "gate")
     repairs = read_run_trajectories(session.store, session.run_id, "repairs").iter_rows(named=True)
     session.enter_work(PURE)

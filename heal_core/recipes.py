@@ -12,9 +12,11 @@ from typing import Any
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.engines.identity import identify_model
-from heal_core.keys import recipe_key
-from heal_core.prompts import guided_prompt, hint_prompt, hinted_prompt, student_prompt
+from heal_core.keys import STAGE_VERSIONS, recipe_key
+from heal_core.prompts import BOXED, guided_prompt, hint_prompt, hinted_prompt, student_prompt
+from heal_core.pure import PureConfig
 from heal_core.records import Kind
+from heal_core.steps import StepsConfig
 
 TEMPLATES: Mapping[Kind, str] = {
     Kind.ROLLOUT: student_prompt("{}"),
@@ -23,6 +25,12 @@ TEMPLATES: Mapping[Kind, str] = {
     Kind.GUIDED: guided_prompt("{}", "{}"),
 }
 """The prompt of each kind with empty slots, as it stands in the recipe."""
+
+
+def score_template(pure: PureConfig, steps: StepsConfig) -> str:
+    """Return what stands in place of a template in the recipe of PURE's scores: all that shapes them but the scorer."""
+    settings = [pure.epsilon, pure.min_prompt_uncertainty, steps.model_dump(mode="json")]
+    return json.dumps([STAGE_VERSIONS["score"], BOXED.cue, settings])
 
 
 @dataclass(frozen=True)

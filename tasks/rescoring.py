@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from heal_core.config import RunConfig
@@ -15,6 +17,7 @@ from heal_core.profiles import profile_entropy
 from heal_core.prompts import student_prompt
 from heal_core.records import EXACT, RESCORED
 from heal_core.rescoring import GivenTokens, find_rescorer, read_again
+from heal_core.spend import Spend
 from heal_core.store.reads import (
     TokenRow,
     read_known,
@@ -69,7 +72,7 @@ def rescore_chunk(session: Session, work: RescoreWork) -> int:
     tokens = read_tokens(session.store, [row["trajectory_id"] for row in missing.values()])
     texts = [text for text in _texts(session, list(missing.values()), tokens) if text.is_readable]
     with session.engine_lock:
-        entropies = read_again(session.engine(work.model), texts) if texts else {}
+        entropies = _read_again(session, work.model, texts) if texts else {}
     rows = []
     for profile_id, row in sorted(missing.items()):
         row_id = row["trajectory_id"]
@@ -83,6 +86,16 @@ def rescore_chunk(session: Session, work: RescoreWork) -> int:
     session.count("rescored", len(rows))
     session.progress.advance(0, len(rows), sum(len(values) for values in entropies.values()))
     return len(rows)
+
+
+def _read_again(session: Session, model: EngineConfig, texts: Sequence[GivenTokens]) -> dict[str, np.ndarray]:
+    """Return the exact entropies of texts, by trajectory; what reading them took is noted as spent."""
+    engine = session.engine(model)
+    started = time.monotonic()
+    entropies = read_again(engine, texts)
+    num_tokens = sum(engine.count_prompt_tokens([text.prompt for text in texts])) + sum(map(len, entropies.values()))
+    session.spend(Spend(prompt_tokens=num_tokens, engine_seconds=time.monotonic() - started), model.price)
+    return entropies
 
 
 def open_rows(session: Session) -> list[dict[str, Any]]:

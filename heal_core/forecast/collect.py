@@ -115,7 +115,7 @@ def make_plan(config: RunConfig, num_problems: int | None = None, probed: int = 
             num_repairable=paths,
             closed=frozenset(closed),
             has_best_student=bool(store and read_best_students(store)),
-            **count_later(config, store, problems, recipes, more),
+            **count_later(config, store, problems, models["scorer"], recipes, more),
         )
         demand = count_answers(config, store, problems, models["student"], demand)
         size = _stage_bytes(config, models["student"])

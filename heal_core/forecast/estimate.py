@@ -31,6 +31,7 @@ class Expectations:
 
     Attributes:
         rollout: What an attempt of the teacher takes; then the other kinds. `answer` is a student's.
+        extra: What a rollout takes that B2 draws: those are of the harder problems, and longer.
         score: What a repair takes that is scored: its tokens are those that the scorer reads.
         paths_per_problem: Wrong paths to repair of an extremely hard problem.
         broken_share: Of those, the share that has a breakpoint.
@@ -48,6 +49,7 @@ class Expectations:
     repair: PerSample
     guided: PerSample
     answer: PerSample
+    extra: PerSample
     score: PerSample
     paths_per_problem: Estimate
     broken_share: Estimate

@@ -21,7 +21,7 @@ _INSTRUCTION_TOKENS = 40
 _KEPT_SHARE = 1 / 3
 """The breakpoint is in the first third of a path (definition D5), so a prefix has at most that."""
 _SCORED_PER_TOKEN = 10.0
-"""Tokens that the scorer reads per token of a repair: 9.6 on the lab, docs/benchmarks.md."""
+"""Tokens that the scorer reads per token of a repair: 9.6 on the lab, docs/planning.md."""
 _TOKEN_BYTES = 10.8
 _TEXT_BYTES = 2.3
 _ROW_BYTES = 780.0
@@ -81,6 +81,7 @@ def expectations(config: RunConfig, sources: Sources, similar: tuple[RunYields, 
         repair=repair,
         guided=guided,
         answer=_answer(config, sources, rollout),
+        extra=_extra(config, sources, rollout, similar),
         score=_score(config, sources, repair, prefix),
         step=_step(config, sources),
         **yields,
@@ -120,6 +121,16 @@ def _answer(config: RunConfig, sources: Sources, rollout: PerSample) -> PerSampl
     if means:
         return _per_sample(means, f"measured on {means.num:,} answers of students")
     return PerSample(_bound("rollouts.sampling.max_tokens", limit), rollout.prompt_tokens)
+
+
+def _extra(
+    config: RunConfig, sources: Sources, rollout: PerSample, similar: tuple[RunYields, bool] | None
+) -> PerSample:
+    if sources.store is None or similar is None:
+        return rollout
+    run_id = similar[0].run_id
+    means = experience.extra_means(sources.store, run_id, config.rollouts.sampling.max_tokens)
+    return _per_sample(means, f"measured on {means.num:,} rollouts of B2 in run {run_id}") if means else rollout
 
 
 def _score(config: RunConfig, sources: Sources, repair: PerSample, prefix: float) -> PerSample:

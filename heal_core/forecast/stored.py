@@ -16,7 +16,7 @@ from heal_core.grading import choose_verdicts
 from heal_core.imports.identity import template_of
 from heal_core.imports.use import choose_imported
 from heal_core.plan import Slot, choose_row, find_missing
-from heal_core.recipes import TEMPLATES, make_recipe
+from heal_core.recipes import TEMPLATES, make_recipe, score_template
 from heal_core.records import Band, Kind, VerdictLabel
 from heal_core.reference import reference_of
 from heal_core.repair import WrongPath, choose_paths
@@ -137,18 +137,22 @@ def count_later(
     config: RunConfig,
     store: PublishedStore | None,
     problems: Sequence[Mapping[str, Any]],
+    scorer: Mapping[str, Any] | None,
     recipes: Mapping[Kind, str],
-    more: Found,
-) -> dict[str, Any]:
-    """Return what is stored of hints and repairs of the problems that are known to be extremely hard."""
+    found: Found,
+) -> dict[str, int]:
+    """Return what is stored of the works that follow from the bands, of problems whose band is certain."""
     if store is None or not recipes:
         return {}
-    ids = list(more.extremely_hard)
+    ids = list(found.extremely_hard)
+    template = score_template(config.pure, config.steps)
+    scores = make_recipe("score", config.models["scorer"], None, config.seed, template, scorer) if scorer else None
     return {
         "stored_hints": experience.count_slots(store, recipes[Kind.HINT], ids),
         "stored_repairs": experience.count_slots(store, recipes[Kind.REPAIR], ids),
-        "stored_guided": _count_guided(config, store, problems, recipes[Kind.GUIDED], more.hard),
-        "stored_equal_tokens": more.num_beyond,
+        "stored_guided": _count_guided(config, store, problems, recipes[Kind.GUIDED], found.hard),
+        "stored_scores": experience.count_scores(store, scores.recipe_id, ids) if scores else 0,
+        "stored_equal_tokens": found.num_beyond,
     }
 
 

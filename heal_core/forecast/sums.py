@@ -73,7 +73,8 @@ class Demand:
             the run has closed.
         bands: Training problems by band, expected.
         num_repairable: Wrong paths to repair, where that is counted.
-        stored_hints: Rows that fit hints of these problems; then repairs, guided samples, rollouts beyond the first N.
+        stored_hints: Rows that fit hints of these problems; then repairs, guided samples, scores, and rollouts beyond
+            the first N.
         has_best_student: Whether a promoted student will answer, too.
     """
 
@@ -85,6 +86,7 @@ class Demand:
     stored_hints: int = 0
     stored_repairs: int = 0
     stored_guided: int = 0
+    stored_scores: int = 0
     stored_equal_tokens: int = 0
     has_best_student: bool = False
     closed: frozenset[str] = field(default_factory=frozenset)
@@ -112,18 +114,14 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
         demand, REPAIRS, hinted * config.repair.num_generations, demand.stored_repairs, "repairs",
         expected.repair, expected, (expected.paths_per_problem, expected.hinted_share),
     )  # fmt: skip
+    if config.repair.quota and repairs.missing:
+        repairs = replace(repairs, basis=(*repairs.basis, "upper bound: repair.quota may end them sooner"))
     guided = _continued(
-        demand,
-        GUIDED,
-        hard * config.guided.num_generations,
-        demand.stored_guided,
-        "samples",
-        expected.guided,
-        expected,
-        (),
-    )
+        demand, GUIDED, hard * config.guided.num_generations, demand.stored_guided, "samples",
+        expected.guided, expected, (),
+    )  # fmt: skip
     pure = _continued(
-        demand, PURE, repairs.wanted * expected.scored_share.value, 0, "scores",
+        demand, PURE, repairs.wanted * expected.scored_share.value, demand.stored_scores, "scores",
         expected.score, expected, (expected.scored_share,),
     )  # fmt: skip
     pure = replace(pure, disk_bytes=0.0)
@@ -135,10 +133,10 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
             + guided.wanted * expected.guided.tokens.value
         )
         # the sample that crosses a problem's budget is drawn too: half a sample more, on average
-        wanted = budget / max(1.0, expected.rollout.tokens.value) + 0.5 * (hard + extremely_hard)
+        wanted = budget / max(1.0, expected.extra.tokens.value) + 0.5 * (hard + extremely_hard)
         stored = demand.stored_equal_tokens
         wanted = wanted if budget else 0.0
-        works.append(_continued(demand, EQUAL_TOKENS, wanted, stored, "rollouts", expected.rollout, expected, ()))
+        works.append(_continued(demand, EQUAL_TOKENS, wanted, stored, "rollouts", expected.extra, expected, ()))
     works.append(_training(config, demand, expected, stage_bytes))
     works.append(_sampled(EVALUATION, EVALUATION, "answers", _count(demand, EVALUATION), expected.answer, expected))
     if config.promotion.enabled and demand.has_best_student:
@@ -219,10 +217,12 @@ def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_b
     guided = demand.bands[Band.HARD] * expected.guided_examples.value
     repairs = demand.bands[Band.EXTREMELY_HARD] * expected.repair_examples.value
     sizes = (base, base + guided, base + guided + repairs)
-    steps = num_arms * sum(
+    stages = [
         num_optimizer_steps(round(size), epochs, config.sft.batch_size)
         for size, epochs in zip(sizes, config.curriculum.epochs, strict=True)
-    )
+    ]
+    # stage I of rejection sampling is HEAL's own, trained once
+    steps = num_arms * sum(stages) - (stages[0] if config.controls.rejection_sampling else 0)
     step = expected.step
     return Work(
         TRAINING,

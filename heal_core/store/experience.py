@@ -90,6 +90,15 @@ def answer_means(store: Readable, student: str, limit_tokens: int) -> SampleMean
     return _means(store.rows(sql, {"student": student, "limit": limit_tokens}))
 
 
+def extra_means(store: Readable, run_id: str, limit_tokens: int) -> SampleMeans | None:
+    """Return the same over the rollouts that a run drew for B2, which are of its harder problems and so longer."""
+    sql = (
+        f"SELECT {_MEANS} FROM trajectories SEMI JOIN ("
+        "SELECT row_id FROM run_rows WHERE phase = 'equal_tokens' AND run_id = $run) ON row_id = trajectory_id"
+    )
+    return _means(store.rows(sql, {"run": run_id, "limit": limit_tokens}))
+
+
 def score_means(store: Readable, model: str) -> tuple[int, float, float | None] | None:
     """Return of the scores by a scorer of this name: how many, mean tokens read, mean seconds; None without any."""
     seconds = "seconds" if _has_column(store, "scores", "seconds") else "NULL::DOUBLE"
@@ -180,6 +189,17 @@ def count_slots(store: Readable, recipe_id: str, problem_ids: list[str], from_in
         "SELECT count(DISTINCT slot_id) AS num FROM trajectories SEMI JOIN wanted ON problem_id = id "
         "WHERE recipe_id = ? AND sample_index >= ?",
         [recipe_id, from_index],
+    )
+    return int(frame["num"][0])
+
+
+def count_scores(store: Readable, recipe_id: str, problem_ids: list[str]) -> int:
+    """Return how many scores of a recipe there are of texts on these problems."""
+    frame = store.frame_for(
+        problem_ids,
+        "SELECT count(*) AS num FROM scores s JOIN trajectories t USING (trajectory_id) "
+        "SEMI JOIN wanted ON t.problem_id = id WHERE s.recipe_id = ?",
+        [recipe_id],
     )
     return int(frame["num"][0])
 

@@ -151,7 +151,7 @@ def test_another_score_is_planned_to_sample_nothing_again(planned: Planned, fini
     told = planned("pure.score=jump", workspace=finished_run.workspace)
     works = told["works"]
     assert told["run_id"] is None
-    for name in ("rollouts", "hints", "repairs", "guided"):
+    for name in ("rollouts", "hints", "repairs", "guided", "pure"):
         num = finished_run.one(f"SELECT count(*) FROM run_rows WHERE phase = '{name}'")
         assert (works[name]["wanted"], works[name]["missing"]) == pytest.approx((num, 0)), name
     assert f"as in run {finished_run.summary['run_id']}" in works["training"]["basis"]

@@ -31,6 +31,7 @@ def expected() -> Expectations:
         repair=sample(60, 90, 1.0),
         guided=sample(80, 70, 1.5),
         answer=sample(120, 50, 0.1),
+        extra=sample(150, 50, 3.0),
         score=sample(0, 1000, 0.25),
         paths_per_problem=estimate(10),
         broken_share=estimate(0.8),
@@ -87,23 +88,27 @@ def test_each_work_follows_from_those_before(demand: Demand, expected: Expectati
     assert works["guided"].wanted == pytest.approx(3 * 2)
     assert works["pure"].prompt_tokens == pytest.approx(20 * 0.25 * 1000)
     assert works["pure"].disk_bytes == 0  # a score is a short row
-    # hints 12 x 10 + repairs 20 x 60 + guided 6 x 80 = 1800 tokens, 18 rollouts, and half a one for each of 4 problems
-    assert works["equal_tokens"].wanted == pytest.approx(18 + 2)
+    # hints 12 x 10 + repairs 20 x 60 + guided 6 x 80 = 1800 tokens: 12 rollouts of 150, and half a one for each of 4
+    assert works["equal_tokens"].wanted == pytest.approx(12 + 2)
+    assert works["equal_tokens"].tokens == pytest.approx(14 * 150)
     assert not works["repairs"].is_exact
     # D_I 20, D_II 23, D_III 27 examples: ceil(20 x 2 / 8) + ceil(23 / 8) + ceil(27 x 2 / 8) = 5 + 3 + 7, in 3 arms
-    assert works["training"].wanted == 45
-    assert (works["training"].seconds, works["training"].disk_bytes) == (135, 5000)
+    assert works["training"].wanted == 3 * 15 - 5  # HEAL and rejection sampling share stage I
+    assert (works["training"].seconds, works["training"].disk_bytes) == (120, 5000)
     assert works["evaluation"].tokens == 30 * 120
 
 
 def test_rows_that_fit_are_not_made_again(demand: Demand, expected: Expectations) -> None:
-    found = replace(demand, stored_hints=5, stored_repairs=1000, stored_guided=2, stored_equal_tokens=7)
+    found = replace(
+        demand, stored_hints=5, stored_repairs=1000, stored_guided=2, stored_scores=4, stored_equal_tokens=7
+    )
     works = by_name(forecast(config(), found, expected, None))
     assert works["hints"].missing == pytest.approx(7)
     assert (works["repairs"].stored, works["repairs"].missing) == (works["repairs"].wanted, 0)
     assert works["repairs"].tokens == 0 == works["repairs"].disk_bytes
     assert works["guided"].missing == pytest.approx(4)
-    assert works["equal_tokens"].missing == pytest.approx(13)
+    assert works["pure"].missing == pytest.approx(5 - 4)
+    assert works["equal_tokens"].missing == pytest.approx(14 - 7)
 
 
 def test_what_a_run_has_closed_is_counted_and_done(demand: Demand, expected: Expectations) -> None:
@@ -120,6 +125,13 @@ def test_controls_and_repairs_that_are_off_are_not_wanted(demand: Demand, expect
     assert "equal_tokens" not in works
     assert (works["hints"].wanted, works["repairs"].wanted, works["pure"].wanted) == (0, 0, 0)
     assert works["training"].wanted == 15  # one arm
+
+
+def test_a_quota_makes_the_repairs_a_bound(demand: Demand, expected: Expectations) -> None:
+    settings = config(repair__quota={"verified": 2, "wave": 5})
+    note = "upper bound: repair.quota may end them sooner"
+    assert note in by_name(forecast(settings, demand, expected, None))["repairs"].basis
+    assert note not in by_name(forecast(config(), demand, expected, None))["repairs"].basis
 
 
 def test_paths_that_are_counted_are_not_expected(demand: Demand, expected: Expectations) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -130,3 +132,16 @@ def test_training_split_over_processes_learns_what_one_process_learns(tmp_path: 
     launcher = (str(Path(sys.executable).with_name("accelerate")), *recipe.launcher[1:-1], str(fsdp))
     one, two = train("one", ()), train("two", launcher)
     assert two == pytest.approx(one, abs=1e-4) and one[-1] < one[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROMPT_TOKENS)
+def test_each_is_planned_without_its_models_and_sources(name: str, heal: Any, tmp_path: Path) -> None:
+    config = RECIPES / name
+    done = heal("plan", config, f"workspace={tmp_path / 'none'}", "--problems", "1000", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    settings = load_config(config)
+    (rollouts,) = (row for row in told["works"] if row["name"] == "rollouts")
+    assert rollouts["wanted"] == 1000 * settings.rollouts.num_generations
+    assert not (tmp_path / "none").exists(), "a plan writes nothing"

@@ -139,3 +139,24 @@ def test_a_name_that_no_hub_answers_for_is_refused_with_the_remedy(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"owner/no-such-model: neither .* Check the name and the network, or give"):
         identify_model(config("owner/no-such-model"))
+
+
+def test_vllm_is_told_by_its_version_and_by_arguments_that_matter(model: Path, tmp_path: Path) -> None:
+    def identity(version: str, **settings: object) -> dict[str, object]:
+        environment = tmp_path / version
+        info = environment / f"lib/python3.11/site-packages/vllm-{version}.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: vllm\nVersion: {version}\n")
+        program = environment / "bin" / "vllm"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        launch = {"command": [str(program)], **settings}
+        return identify_model(config(model, engine="vllm", dtype="bfloat16", launch=launch))
+
+    first = identity("0.32.0")
+    assert first["engine"] == "vllm 0.32.0"
+    assert first["files"] == digest_files(model)
+    assert identity("0.32.0", replicas=2) == first
+    assert identity("0.33.0") != first
+    assert identity("0.32.0", args=["--quantization", "fp8"]) != first

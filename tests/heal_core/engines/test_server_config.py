@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from heal_core.config import parse_config
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.remote.secret import Secret
-from heal_core.engines.server_config import ServerConfig
+from heal_core.engines.server_config import LaunchConfig, ServerConfig
 from heal_core.errors import ConfigError
 
 SECRETS = [
@@ -99,3 +99,17 @@ def test_without_a_key_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not secret.is_set
     assert secret.headers() == {}
     assert secret.redact("nothing") == "nothing"
+
+
+def test_arguments_of_pace_are_not_in_a_launch_s_identity_and_unknown_ones_are() -> None:
+    args = ("--tensor-parallel-size", "2", "--quantization", "fp8", "--max-num-seqs=64", "--some-flag", "-tp", "4")
+    launch = LaunchConfig(args=args, replicas=3, environment={"A": "b"}, max_concurrency=9)
+    assert launch.identity() == {"top_logprobs": 20, "args": ["--quantization", "fp8", "--some-flag"]}
+    # neither a run's id nor a content key may depend on the number of servers, both on what they quantise
+    configs = [
+        EngineConfig(model_name_or_path="m", engine="vllm", launch=launch.model_copy(update=update))
+        for update in ({}, {"replicas": 1, "environment": {}}, {"args": ()})
+    ]
+    first, faster, other = (config.identity() for config in configs)
+    assert first == faster
+    assert first != other

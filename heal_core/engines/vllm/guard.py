@@ -19,6 +19,9 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_SECONDS = 10.0
 """For vLLM to remove its shared memory, hundreds of megabytes that stay behind otherwise."""
+_TRACKER_SECONDS = 5.0
+_TRACKER = b"multiprocessing.resource_tracker"
+"""Removes shared memory once those who used it are gone, however they went; so it is killed last."""
 _POLL_SECONDS = 0.05
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -44,8 +47,9 @@ def _end_all() -> dict[int, int]:
     ended: dict[int, int] = {}
     deadline = time.monotonic() + _GRACE_SECONDS
     while below := _processes_below():
-        if time.monotonic() > deadline:
-            for process_id in below:
+        overdue = time.monotonic() - deadline
+        for process_id in below if overdue > 0 else ():
+            if overdue > _TRACKER_SECONDS or not _is_tracker(process_id):
                 _send(process_id, signal.SIGKILL)
         ended |= _reap()
         time.sleep(_POLL_SECONDS)
@@ -72,6 +76,13 @@ def _processes_below() -> list[int]:
                 found += new
                 pending += new
     return found
+
+
+def _is_tracker(process_id: int) -> bool:
+    try:
+        return _TRACKER in Path(f"/proc/{process_id}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def _send(process_id: int, number: int) -> None:

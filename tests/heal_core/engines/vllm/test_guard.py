@@ -103,3 +103,21 @@ def test_asked_to_end_it_first_asks_the_command(tmp_path: Path, command: list[st
     process.stdout.readline()
     process.terminate()
     assert process.wait(10) == 3
+
+
+def test_shared_memory_goes_with_a_command_that_has_to_be_killed(command: list[str]) -> None:
+    # two killed servers left 840 MB in /dev/shm: what removes it was killed with them
+    stubborn = (
+        "import signal, time; from multiprocessing.shared_memory import SharedMemory; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print(SharedMemory(create=True, size=4096).name, flush=True); time.sleep(300)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", *command[:2], sys.executable, "-c", stubborn], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    shared = Path("/dev/shm") / process.stdout.readline().decode().strip()
+    assert shared.is_file()
+    process.terminate()
+    assert process.wait(15) == 128 + signal.SIGKILL
+    assert not shared.exists()

@@ -51,9 +51,9 @@ class ServerConfig(BaseModel):
     api_key_variable: str = DEFAULT_KEY_VARIABLE
     top_logprobs: int = Field(default=20, ge=1, le=1000)
     vocabulary_size: int | None = Field(default=None, ge=2)
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: int = Field(default=256, ge=1)
     request_seconds: float = Field(default=3600.0, gt=0)
-    silence_seconds: float = Field(default=120.0, gt=0)
+    silence_seconds: float = Field(default=300.0, gt=0)
     max_tries: int = Field(default=6, ge=1)
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
@@ -106,7 +106,7 @@ class LaunchConfig(BaseModel):
     environment: dict[str, str] = Field(default_factory=dict)
     start_seconds: float = Field(default=1800.0, gt=0)
     top_logprobs: int = Field(default=20, ge=1, le=1000)
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: int = Field(default=256, ge=1)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides which texts come back, and what is known of them: not on how much hardware."""

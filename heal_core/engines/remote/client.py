@@ -157,7 +157,7 @@ class Client:
             return orjson.loads(data)  # a third of the time of json, for every token
         except ValueError as error:
             shown = data if isinstance(data, str) else data.decode(errors="replace")
-            raise NonsenseError(f"no JSON: {self._secret.redact(shown[:80])!r}") from error
+            raise NonsenseError(f"no JSON ({error}): {self._secret.redact(shown[:80])!r}") from error
 
 
 async def _read_to_end(lines: AsyncIterator[str]) -> None:

@@ -61,14 +61,14 @@ class Answer:
             NonsenseError: If it does not hold what an answer holds.
         """
         if piece.get("error"):
-            raise NonsenseError(f"an error within the answer: {_brief(piece['error'])}")
+            raise NonsenseError(f"an error within the answer: {brief(piece['error'])}")
         try:
             self.model = piece.get("model") or self.model
             self._add_usage(piece.get("usage") or {})
             choices = piece.get("choices") or []
             new = [token for choice in choices for token in self._add_choice(choice)]
         except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-            raise NonsenseError(f"a piece that is no answer ({type(error).__name__}): {_brief(piece)}") from error
+            raise NonsenseError(f"a piece that is no answer ({type(error).__name__}): {brief(piece)}") from error
         self.tokens += new
         return new
 
@@ -185,5 +185,7 @@ def _number(value: Any) -> float:
     return min(number, 0.0)
 
 
-def _brief(value: Any) -> str:
-    return str(value)[:200]
+def brief(value: Any) -> str:
+    """Return the beginning of what a server sent, more than is shown: the key is taken out of it (`Client.describe`)
+    before it is cut, since half a key is no longer known for one."""
+    return str(value)[:2000]

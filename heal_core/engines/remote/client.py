@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,7 @@ import orjson
 from heal_core.engines.remote.faults import (
     BusyError,
     FailureError,
+    FaultError,
     NonsenseError,
     RefusalError,
     UnusableError,
@@ -28,12 +30,15 @@ from heal_core.engines.remote.secret import Secret
 _CONNECT_SECONDS = 10.0
 _END_SECONDS = 1.0
 _PAUSE_SECONDS = 5.0
+_MIN_PAUSE_SECONDS = 0.5
+"""What asks for less would be asked all the time, and never given up."""
 _MAX_PAUSE_SECONDS = 600.0
 _BUSY = (429, 503)
 _NO_ACCESS = (401, 403)
 _GONE = (404, 405, 501)
 _MAY_PASS = (408, 409, 425)
 _MAX_SHOWN_CHARS = 300
+_MAX_TOLD_CHARS = 500
 
 
 class Client:
@@ -70,6 +75,10 @@ class Client:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    def describe(self, fault: FaultError) -> str:
+        """Return what went wrong in one line, without the key, which servers may repeat anywhere in an answer."""
+        return " ".join(self._secret.redact(str(fault)).split())[:_MAX_TOLD_CHARS]
 
     async def get(self, url: str) -> Any:
         """Return the JSON at a path below the base URL, or at a whole URL.
@@ -157,18 +166,18 @@ class Client:
             return orjson.loads(data)  # a third of the time of json, for every token
         except ValueError as error:
             shown = data if isinstance(data, str) else data.decode(errors="replace")
-            raise NonsenseError(f"no JSON ({error}): {self._secret.redact(shown[:80])!r}") from error
+            raise NonsenseError(f"no JSON ({error}): {self._secret.redact(shown)[:80]!r}") from error
 
 
 async def _read_to_end(lines: AsyncIterator[str]) -> None:
-    """Read what follows the end, which is nothing: a connection can only be used again once that was seen."""
+    """Read what follows the end, which is nothing: a connection can only be used again once that was seen.
 
-    async def read() -> None:
-        async for _ in lines:
-            pass
-
-    with suppress(TimeoutError):
-        await asyncio.wait_for(read(), _END_SECONDS)
+    The answer is whole by then: a server that breaks off here, or says nothing more, loses the connection only.
+    """
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(_END_SECONDS):
+            async for _ in lines:
+                pass
 
 
 def _pause_seconds(header: str | None) -> float | None:
@@ -182,4 +191,4 @@ def _pause_seconds(header: str | None) -> float | None:
             seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except ValueError:
             return None
-    return min(max(seconds, 0.0), _MAX_PAUSE_SECONDS)
+    return None if math.isnan(seconds) else min(max(seconds, _MIN_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)

@@ -18,7 +18,7 @@ from heal_core.chat import encode_text
 from heal_core.engines.base import GenerationRequest, SamplingConfig, ScoreRequest, ScoreResult
 from heal_core.engines.detokenize import detokenize
 from heal_core.engines.early_stop import LoopWatch, line_ends
-from heal_core.engines.remote.answer import Answer, Token
+from heal_core.engines.remote.answer import Answer, Token, brief
 from heal_core.engines.remote.client import Client
 from heal_core.engines.remote.faults import NonsenseError, UnusableError
 from heal_core.engines.tokens import ModelTokens
@@ -160,7 +160,7 @@ class CompletionsApi:
             tokens = [_given_token(token_id, entry, num_top) for token_id, entry in tail]
         except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
             raise NonsenseError(
-                f"no log-probabilities of given tokens ({type(error).__name__}): {str(told)[:200]}"
+                f"no log-probabilities of given tokens ({type(error).__name__}): {brief(told)}"
             ) from error
         logprobs = np.array([token.logprob for token in tokens], dtype=np.float32)
         if num_top == 0:
@@ -294,6 +294,6 @@ def _given_token(token_id: int, entry: Mapping[str, Any] | None, num_top: int) -
     values = {int(name): float(told["logprob"]) for name, told in entry.items()}
     logprob = values[token_id]
     if not np.isfinite(list(values.values())).all():
-        raise NonsenseError(f"log-probabilities of a given token: {str(entry)[:200]}")
+        raise NonsenseError(f"log-probabilities of a given token: {brief(entry)}")
     tops = tuple(sorted(values.values(), reverse=True)[:num_top]) if num_top else (min(logprob, 0.0),)
     return Token("", token_id, None, min(logprob, 0.0), tops)

@@ -72,6 +72,7 @@ class OpenAiEngine:
 
     Raises:
         ModelError: If the tokenizer cannot be found.
+        ConfigError: If the key cannot be one.
     """
 
     def __init__(
@@ -164,8 +165,10 @@ class OpenAiEngine:
         self._description = None
         if loop is None:
             return
-        asyncio.run_coroutine_threadsafe(_end(servers), loop).result(_CANCEL_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
+        try:
+            asyncio.run_coroutine_threadsafe(_end(servers), loop).result(_CANCEL_SECONDS)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
 
     # ---- calls
 
@@ -283,10 +286,10 @@ class OpenAiEngine:
                 name, context = await self._find_model(client)
                 return name, context, await _is_vllm(client)
             except UnusableError as fault:
-                raise ConfigError(f"{client.base_url}: {fault}") from None
+                raise ConfigError(f"{client.base_url}: {client.describe(fault)}") from None
             except FaultError as fault:
                 if time.monotonic() > deadline:
-                    self._unreachable.append(f"{client.base_url} ({fault})")
+                    self._unreachable.append(f"{client.base_url} ({client.describe(fault)})")
                     return None
             await asyncio.sleep(1.0)
 
@@ -373,13 +376,13 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _end(servers: Servers | None) -> None:
-    """Close what is open in the running loop."""
-    if servers is not None:
-        await servers.close()
+    """Break off what goes on in the running loop, then close the connections: without them it would try again."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if servers is not None:
+        await servers.close()
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 

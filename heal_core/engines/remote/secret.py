@@ -9,6 +9,7 @@ import os
 import re
 
 from heal_core.engines.server_config import ServerConfig
+from heal_core.errors import ConfigError
 
 _MASK = "[redacted]"
 _MIN_LENGTH = 4
@@ -18,11 +19,20 @@ _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}")
 
 
 class Secret:
-    """The key that a server wants; never shown, not even by `repr`."""
+    """The key that a server wants; never shown, not even by `repr`.
+
+    Raises:
+        ConfigError: If it cannot be sent; what then fails would show it.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         self._key = os.environ.get(config.api_key_variable, "").strip()
         self.variable = config.api_key_variable
+        if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
+            raise ConfigError(
+                f"the variable {self.variable} holds spaces, line breaks or letters beyond ASCII, which no key has; "
+                "set it to the key alone"
+            )
 
     @property
     def is_set(self) -> bool:

@@ -117,20 +117,23 @@ class Servers:
             try:
                 result = await request(server.client)
             except BusyError as fault:
-                server.busy_until, server.busy_why = time.monotonic() + fault.seconds, str(fault)
+                server.busy_until = time.monotonic() + fault.seconds
+                server.busy_why = server.client.describe(fault)
                 server.asked_again = _time_of_day(fault.seconds)
             except RefusalError as fault:
                 server.breaker.succeed()  # it is the request that is at fault
                 self.note_life()
-                raise RequestError(f"{name}: {server.client.base_url} refuses it: {fault}") from None
+                told = server.client.describe(fault)
+                raise RequestError(f"{name}: {server.client.base_url} refuses it: {told}") from None
             except UnusableError as fault:
-                raise ConfigError(f"{server.client.base_url}: {fault}") from None
+                raise ConfigError(f"{server.client.base_url}: {server.client.describe(fault)}") from None
             except FailureError as fault:
                 num_tries, avoided = num_tries + 1, server
-                self._fail(server, str(fault))
+                told = server.client.describe(fault)
+                self._fail(server, told)
                 if num_tries >= self._max_tries:
                     raise RequestError(
-                        f"{name}: failed {num_tries} times, the last time at {server.client.base_url}: {fault}"
+                        f"{name}: failed {num_tries} times, the last time at {server.client.base_url}: {told}"
                     ) from None
             else:
                 server.breaker.succeed()
@@ -159,7 +162,9 @@ class Servers:
                     return server
                 self._check_patience()
                 try:
-                    await asyncio.wait_for(self._changed.wait(), _POLL_SECONDS)
+                    # not wait_for: before Python 3.12 it may swallow a cancellation, and the call would go on unheard
+                    async with asyncio.timeout(_POLL_SECONDS):
+                        await self._changed.wait()
                 except TimeoutError:
                     self._tell()
 
@@ -197,7 +202,7 @@ class Servers:
             try:
                 await self._is_alive(server.client)
             except FaultError as fault:
-                server.breaker.fail(str(fault))
+                server.breaker.fail(server.client.describe(fault))
                 server.asked_again = _time_of_day(server.breaker.seconds_to_trial)
             else:
                 server.breaker.succeed()

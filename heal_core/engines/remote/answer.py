@@ -16,7 +16,7 @@ from heal_core.records import FinishReason
 
 _ID_PREFIX = "token_id:"
 _ROUNDING = 1e-3
-_IMPOSSIBLE_NATS = -9000.0
+IMPOSSIBLE_NATS = -9000.0
 """Some servers write -9999 where a probability is 0."""
 
 
@@ -43,10 +43,11 @@ class Token:
 
 @dataclass
 class Answer:
-    """An answer while it comes in; `add` takes each piece."""
+    """An answer while it comes in; `add` takes each piece. `content` is the text of a chat answer."""
 
     num_top: int
     tokens: list[Token] = field(default_factory=list)
+    content: str = ""
     finish_reason: str | None = None
     model: str | None = None
     num_prompt_tokens: int | None = None
@@ -114,6 +115,7 @@ class Answer:
             raise ValueError("more choices than were asked for")
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         delta = choice.get("delta") or {}
+        self.content += delta.get("content") or ""
         if delta.get("reasoning_content") or delta.get("reasoning"):
             self.has_hidden_reasoning = True
         logprobs = choice.get("logprobs")
@@ -151,15 +153,21 @@ class Answer:
                 None,
                 _number(value),
                 self._falling(list(top.values()), value),
-                # tokens of one text are one entry, and only the last of them is told
-                has_gaps=len(top) < self.num_top and not str(text).startswith(_ID_PREFIX),
+                has_gaps=not str(text).startswith(_ID_PREFIX) and self._may_hide(top, value),
             )
             for text, token_id, value, top in zip(texts, ids, values, tops, strict=True)
         ]
 
+    def _may_hide(self, top: Mapping[str, Any], sampled: Any) -> bool:
+        """Return whether tokens of one text may be one entry, of which only the last is told.
+
+        Without such there are `num_top`, and one more where the sampled token is none of the most probable.
+        """
+        return len(top) < self.num_top or (len(top) == self.num_top and min(top.values()) == sampled)
+
     def _falling(self, values: Sequence[Any], sampled: float) -> tuple[float, ...]:
         """Return the most probable ones alone: the sampled token may stand beside them, even if they are few."""
-        possible = sorted((v for v in map(_number, values) if v > _IMPOSSIBLE_NATS), reverse=True)
+        possible = sorted((v for v in map(_number, values) if v > IMPOSSIBLE_NATS), reverse=True)
         if not possible:
             raise NonsenseError("a token without its alternatives; the server must return top log-probabilities")
         if 1 < len(possible) < self.num_top and possible[-1] == sampled:

@@ -90,14 +90,13 @@ class ChatApi:
         answer.check(None, request.max_tokens)
         if answer.num_prompt_tokens is None:
             raise NonsenseError("no usage, which says how many tokens the prompt has")
-        text, starts = decode_bytes(answer.tokens)
-        entropies, radii = entropy_middles(answer.tokens, self._vocabulary_size)
+        tokens = without_end(answer)
+        text, starts = decode_bytes(tokens)
+        entropies, radii = entropy_middles(tokens, self._vocabulary_size)
         return Completion(
             slot_id=request.slot_id,
-            token_ids=np.array(
-                [t.token_id if t.token_id is not None else UNKNOWN_TOKEN for t in answer.tokens], np.int32
-            ),
-            logprobs=np.array([token.logprob for token in answer.tokens], dtype=np.float32),
+            token_ids=np.array([t.token_id if t.token_id is not None else UNKNOWN_TOKEN for t in tokens], np.int32),
+            logprobs=np.array([token.logprob for token in tokens], dtype=np.float32),
             entropies=entropies,
             token_starts=starts,
             text=text,
@@ -108,6 +107,13 @@ class ChatApi:
             entropy_source=f"top_{self._asking.num_top}",
             num_cached_tokens=answer.num_cached_tokens,
         )
+
+
+def without_end(answer: Answer) -> Sequence[Token]:
+    """Return the tokens without the end of the turn, which vLLM lists after the others and leaves out of the text."""
+    tokens = answer.tokens
+    is_listed = answer.finish_reason == FinishReason.STOP and decode_bytes(tokens)[0] != answer.content
+    return tokens[:-1] if is_listed and decode_bytes(tokens[:-1])[0] == answer.content else tokens
 
 
 def decode_bytes(tokens: Sequence[Token]) -> tuple[str, np.ndarray]:

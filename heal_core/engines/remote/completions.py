@@ -18,7 +18,7 @@ from heal_core.chat import encode_text
 from heal_core.engines.base import GenerationRequest, SamplingConfig, ScoreRequest, ScoreResult
 from heal_core.engines.detokenize import detokenize
 from heal_core.engines.early_stop import LoopWatch, line_ends
-from heal_core.engines.remote.answer import Answer, Token, brief
+from heal_core.engines.remote.answer import IMPOSSIBLE_NATS, Answer, Token, brief
 from heal_core.engines.remote.client import Client
 from heal_core.engines.remote.faults import NonsenseError, UnusableError
 from heal_core.engines.tokens import ModelTokens
@@ -209,10 +209,12 @@ class CompletionsApi:
     def _completion(self, request: GenerationRequest, answer: Answer, num_prompt_tokens: int) -> Completion:
         tokens, reason = answer.tokens, FinishReason(answer.finish_reason or "")
         ids = [self._names.find(token) for token in tokens]
-        if reason is FinishReason.STOP and ids and ids[-1] in self._tokens.eos_ids:
-            ids, tokens = ids[:-1], tokens[:-1]
+        # a server may know fewer tokens that end a turn, or call one at the very limit a cut
+        end = next((index for index, token_id in enumerate(ids) if token_id in self._tokens.eos_ids), None)
+        if end is not None:
+            ids, tokens, reason = ids[:end], tokens[:end], FinishReason.STOP
         logprobs = np.array([token.logprob for token in tokens], dtype=np.float32)
-        if not np.isfinite(logprobs).all():
+        if (logprobs < IMPOSSIBLE_NATS).any():
             raise NonsenseError("a sampled token of probability 0")
         text, starts = detokenize(self._tokens.tokenizer, ids, request.prefix_token_ids)
         entropies, radii = self._entropies(tokens)
@@ -293,7 +295,8 @@ def _given_token(token_id: int, entry: Mapping[str, Any] | None, num_top: int) -
         raise NonsenseError("no log-probability of a given token that is not the first")
     values = {int(name): float(told["logprob"]) for name, told in entry.items()}
     logprob = values[token_id]
-    if not np.isfinite(list(values.values())).all():
+    if not np.isfinite(list(values.values())).all() or logprob < IMPOSSIBLE_NATS:
         raise NonsenseError(f"log-probabilities of a given token: {brief(entry)}")
-    tops = tuple(sorted(values.values(), reverse=True)[:num_top]) if num_top else (min(logprob, 0.0),)
+    possible = sorted((value for value in values.values() if value > IMPOSSIBLE_NATS), reverse=True)
+    tops = tuple(possible[:num_top]) if num_top else (min(logprob, 0.0),)
     return Token("", token_id, None, min(logprob, 0.0), tops)

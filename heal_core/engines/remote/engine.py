@@ -31,10 +31,11 @@ from heal_core.engines.base import (
 )
 from heal_core.engines.identity import digest_files, resolve_folder
 from heal_core.engines.reading import read
+from heal_core.engines.remote.answer import brief
 from heal_core.engines.remote.chat import ChatApi
 from heal_core.engines.remote.client import Client
 from heal_core.engines.remote.completions import Asking, CompletionsApi, empty_completion
-from heal_core.engines.remote.faults import FaultError, UnusableError
+from heal_core.engines.remote.faults import FaultError, NonsenseError, RefusalError, UnusableError
 from heal_core.engines.remote.secret import Secret
 from heal_core.engines.remote.servers import Servers
 from heal_core.engines.server_config import ServerConfig
@@ -284,7 +285,7 @@ class OpenAiEngine:
         while True:
             try:
                 name, context = await self._find_model(client)
-                return name, context, await _is_vllm(client)
+                return name, context, self._server.api == "completions" and await _is_vllm(client)
             except UnusableError as fault:
                 raise ConfigError(f"{client.base_url}: {client.describe(fault)}") from None
             except FaultError as fault:
@@ -296,7 +297,10 @@ class OpenAiEngine:
     async def _find_model(self, client: Client) -> tuple[str, int | None]:
         wanted = self._server.model or self.config.model_name_or_path
         told = await client.get("/models")
-        listed = {str(entry["id"]): entry for entry in told.get("data") or []}
+        try:
+            listed = {str(entry["id"]): entry for entry in told.get("data") or []}
+        except (AttributeError, TypeError, KeyError) as error:
+            raise NonsenseError(f"no list of models: {brief(told)}") from error
         if self._server.model is None and wanted not in listed and len(listed) == 1:
             (wanted,) = listed
         if listed and wanted not in listed:
@@ -438,6 +442,6 @@ async def _ask_all(servers: Servers, tasks: Sequence[_Task], put: Callable[[Any]
 async def _is_vllm(client: Client) -> bool:
     try:
         told = await client.get(client.base_url.removesuffix("/v1") + "/version")
-    except FaultError:
-        return False
+    except (UnusableError, RefusalError, NonsenseError):
+        return False  # it answers, and not as vLLM does; any other fault may pass, and texts depend on what is found
     return isinstance(told, dict) and "version" in told

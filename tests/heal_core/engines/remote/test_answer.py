@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heal_core.engines.remote.answer import Answer, Token
-from heal_core.engines.remote.chat import decode_bytes
+from heal_core.engines.remote.chat import decode_bytes, without_end
 from heal_core.engines.remote.faults import NonsenseError
 
 
@@ -70,6 +70,40 @@ def test_alternatives_that_are_named_by_text_may_hide_one_another() -> None:
     answer = Answer(num_top=3)
     answer.add(one)
     assert answer.tokens[0].has_gaps
+
+
+@pytest.mark.parametrize(("sampled", "has_gaps"), [(-4.0, True), (-1.5, False)])
+def test_as_many_as_asked_may_be_one_too_few_where_the_sampled_token_is_the_least(
+    sampled: float, has_gaps: bool
+) -> None:
+    """Three were asked for: were "a" none of them, there would be four, unless two of the others have one text."""
+    one = piece("a")
+    least = {"z": -4.0} if sampled > -4.0 else {}
+    one["choices"][0]["logprobs"] = {
+        "tokens": ["a"], "token_logprobs": [sampled], "top_logprobs": [{"x": -0.5, "a": sampled, "y": -2.0} | least],
+    }  # fmt: skip
+    answer = Answer(num_top=4 if least else 3)
+    answer.add(one)
+    assert answer.tokens[0].has_gaps == has_gaps
+
+
+def test_the_end_of_the_turn_is_no_token_of_a_chat_answer() -> None:
+    """vLLM lists it with the others, though it is not in the text; hosted models do not list it."""
+
+    def answered(*texts: str, content: str, finish: str = "stop") -> Answer:
+        tops = [{"logprob": -0.7}]
+        entries = [{"token": text, "bytes": [*text.encode()], "logprob": -0.7, "top_logprobs": tops} for text in texts]
+        answer = Answer(num_top=1)
+        answer.add(
+            {"choices": [{"finish_reason": finish, "delta": {"content": content}, "logprobs": {"content": entries}}]}
+        )
+        return answer
+
+    assert [token.text for token in without_end(answered("4", "2", "<|im_end|>", content="42"))] == ["4", "2"]
+    assert len(without_end(answered("4", "2", content="42"))) == 2
+    assert len(without_end(answered("4", "2", content="4", finish="length"))) == 2
+    assert len(without_end(answered(" 4", "2", content="42"))) == 2, "some servers strip the text"
+    assert not without_end(answered("<|im_end|>", content=""))
 
 
 @pytest.mark.parametrize(

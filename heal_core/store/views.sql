@@ -646,7 +646,8 @@ WITH spent AS (
            sum(num_new_tokens)::BIGINT AS num_new_tokens, sum(num_closed)::BIGINT AS num_closed,
            sum(new_prompt_tokens) AS new_prompt_tokens, sum(new_cached_tokens) AS new_cached_tokens,
            sum(new_engine_seconds) AS new_engine_seconds,
-           CASE WHEN phase = 'selection' THEN 'scorer' WHEN phase IN ('evaluation', 'promotion') THEN 'student'
+           -- in the phase of profiles it is the scorer that reads rollouts again
+           CASE WHEN phase IN ('profiles', 'selection') THEN 'scorer' WHEN phase IN ('evaluation', 'promotion') THEN 'student'
                 WHEN phase <> 'training' THEN 'teacher' END AS role
     FROM spent GROUP BY run_id, phase
 )

@@ -501,6 +501,16 @@ def test_cached_prompt_tokens_have_their_own_price(
     assert (row["cost"], row["currency"]) == (None, None)
 
 
+def test_rollouts_that_were_read_again_cost_what_their_reader_does(store: Store, table_row: TableRow) -> None:
+    spent = {"prompt_tokens": 100, "cached_tokens": 0, "completion_tokens": 0, "engine_seconds": 0.0}
+    detail = json.dumps({"seconds": 1.0, "made": {}, "spent": spent})
+    store.append("run_events", [table_row("run_events", event_id="e", event="phase", phase="profiles", detail=detail)])
+    teacher = {"currency": "USD", "prompt": 1e6, "completion": 1e6, "hour": 0.0}
+    price(store, table_row, run="run", teacher=teacher, scorer={**teacher, "prompt": 2e6})
+    (row,) = store.rows("SELECT * FROM phase_spend")
+    assert row["new_cost"] == pytest.approx(200)
+
+
 def test_what_was_spent_in_a_phase_that_was_broken_off_is_counted(store: Store, table_row: TableRow) -> None:
     def note(event_id: str, event: str, tokens: int, prompt_tokens: int) -> None:
         detail = {"seconds": 2.0, "made": {"tokens": tokens}, "spent": {"prompt_tokens": prompt_tokens}}

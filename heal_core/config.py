@@ -29,6 +29,7 @@ from heal_core.bands import BandsConfig
 from heal_core.breakpoints import BreakpointConfig
 from heal_core.curriculum import CurriculumConfig
 from heal_core.engines.base import EngineConfig, SamplingConfig
+from heal_core.engines.server_config import SECRET_NAME
 from heal_core.errors import ConfigError
 from heal_core.evaluation import EvaluationConfig
 from heal_core.failures import FailuresConfig
@@ -44,8 +45,6 @@ from heal_core.steps import StepsConfig
 from heal_core.verify.config import VerifyConfig
 
 MIN_GENERATIONS = 8
-
-_SECRET = re.compile(r"(?i)(^|[._-])(api_?key|key|token|password|secret|credentials?)$")
 
 _NOT_IDENTITY: dict[str, Any] = {
     "workspace": True,
@@ -283,9 +282,9 @@ def _describe(fault: Any) -> str:
         valid = _names_at(fault["loc"][:-1])
         near = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"valid names here: {', '.join(sorted(valid))}"
-        if _SECRET.search(key):
+        if SECRET_NAME.search(key):
             hint = "a config holds no credential: put it in a variable of the environment (docs/configuration.md)"
-        is_secret = key.startswith("notify.") or _SECRET.search(key)  # or may be one
+        is_secret = key.startswith("notify.") or SECRET_NAME.search(key)  # or may be one
         value = "" if is_secret else f" (value {fault['input']!r})"
         return f"unknown key {key!r}{value}; {hint}"
     if fault["type"] == "missing":

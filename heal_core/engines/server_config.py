@@ -6,13 +6,16 @@ environment that holds them. What does not belong here: speaking (`remote`) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 DEFAULT_KEY_VARIABLE = "HEAL_API_KEY"
+SECRET_NAME = re.compile(r"(?i)(^|[._-])(api_?key|key|token|password|secret|credentials?)$")
+"""How settings, arguments and variables are called that hold a credential."""
 _ARGS_OF_PACE = frozenset(
     {
         *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp"),
@@ -70,6 +73,12 @@ class ServerConfig(BaseModel):
             raise ValueError(f"server.base_url names a server twice: {', '.join(cleaned)}")
         return cleaned[0] if isinstance(value, str) else cleaned
 
+    @field_validator("extra_body")
+    @classmethod
+    def _check_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _check_names("server.extra_body", value, "server.api_key_variable names the variable that holds the key")
+        return value
+
     @property
     def base_urls(self) -> tuple[str, ...]:
         return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
@@ -108,6 +117,14 @@ class LaunchConfig(BaseModel):
     top_logprobs: int = Field(default=20, ge=1, le=1000)
     max_concurrency: int = Field(default=256, ge=1)
 
+    @field_validator("args", "environment")
+    @classmethod
+    def _check_given(cls, value: Any, info: ValidationInfo) -> Any:
+        names = [word.split("=")[0].replace("_", "-") for word in value if word.startswith("-")]
+        where, held = f"launch.{info.field_name}", value if info.field_name == "environment" else names
+        _check_names(where, held, "the servers have the environment of HEAL itself: set a variable there")
+        return value
+
     def identity(self) -> dict[str, Any]:
         """Return what decides which texts come back, and what is known of them: not on how much hardware."""
         return {"top_logprobs": self.top_logprobs, "args": list(_args_that_matter(self.args))}
@@ -121,6 +138,19 @@ def _args_that_matter(args: Sequence[str]) -> Iterator[str]:
             is_kept = word.split("=")[0] not in _ARGS_OF_PACE
         if is_kept:
             yield word
+
+
+def _check_names(where: str, names: Iterable[str], remedy: str) -> None:
+    """Check that nothing that is given by these names is a credential.
+
+    Raises:
+        ValueError: Without what is given.
+    """
+    for name in names:
+        if SECRET_NAME.search(name):
+            raise ValueError(
+                f"{where} holds {name}, which may be a credential, and a run's config is stored and shown; {remedy}"
+            )
 
 
 def _check_url(url: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -47,6 +49,33 @@ def test_a_key_in_the_config_is_refused_without_showing_it(key: str) -> None:
         parse_config(settings, "run.yaml")
     assert "s3cret" not in str(caught.value)
     assert f"teacher.server.{key}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"engine": "vllm", "launch": {"args": ["--api-key", "s3cret"]}},
+        {"engine": "vllm", "launch": {"args": ["--hf_token=s3cret"]}},
+        {"engine": "vllm", "launch": {"environment": {"HF_TOKEN": "s3cret"}}},
+        {"engine": "openai", "server": {"base_url": "http://h/v1", "extra_body": {"api_key": "s3cret"}}},
+    ],
+)
+def test_a_credential_for_a_server_is_refused_without_showing_it(model: dict[str, Any]) -> None:
+    settings = {
+        "workspace": "w",
+        "problems": {"path": "p.jsonl"},
+        "teacher": {"model_name_or_path": "m", **model},
+        "student": {"model_name_or_path": "s"},
+    }
+    with pytest.raises(ConfigError, match="may be a credential") as caught:
+        parse_config(settings, "run.yaml")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_arguments_and_variables_that_hold_no_credential_are_taken() -> None:
+    args = ("--max-num-seqs", "64", "--generation-config", "auto", "--ssl-keyfile", "/etc/key")
+    launch = LaunchConfig(args=args, environment={"VLLM_CPU_KVCACHE_SPACE": "1"})
+    assert launch.args == args
 
 
 @pytest.mark.parametrize("url", ["host:8000", "ftp://host/v1", "http://", "http://host:port/v1", ""])

@@ -206,7 +206,7 @@ class Session:
         if state:
             logger.warning("%s", state)
         else:
-            logger.info("the server works again")
+            logger.info("no server that is asked fails or is busy now")
         self.progress.note(state)
 
     def close_engine(self) -> None:

@@ -92,7 +92,10 @@ class Servers:
         self._life = time.monotonic()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what was not well with the servers is no concern any more."""
+        if self._state:
+            self._state = ""
+            self._on_state("")
         for server in self._servers:
             if server.trial is not None:
                 server.trial.cancel()

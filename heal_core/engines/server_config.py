@@ -84,8 +84,10 @@ class ServerConfig(BaseModel):
         return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides which texts come back: the place unless it has a name, and what is asked for."""
-        return {
+        """Return what decides which texts come back and what is known of them: the place unless it has a name, what is
+        asked for, and V, by which the intervals of entropies that are stored with a text are bounded."""
+        size = {} if self.vocabulary_size is None else {"vocabulary_size": self.vocabulary_size}
+        return size | {
             "name": self.name or sorted(self.base_urls),
             "api": self.api,
             "model": self.model,

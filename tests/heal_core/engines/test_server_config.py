@@ -99,6 +99,11 @@ def test_another_place_is_another_model_unless_it_has_a_name() -> None:
     assert named[0] == named[1]
 
 
+def test_what_bounds_the_entropies_that_are_stored_is_part_of_the_identity() -> None:
+    small, large = (ServerConfig(base_url="http://a/v1", vocabulary_size=size) for size in (1_000, 100_000))
+    assert small.identity() != large.identity()
+
+
 def test_how_fast_a_server_is_asked_is_no_part_of_the_identity() -> None:
     quick = ServerConfig(base_url="http://a/v1", max_concurrency=500, silence_seconds=1, max_tries=1)
     assert quick.identity() == ServerConfig(base_url="http://a/v1").identity()

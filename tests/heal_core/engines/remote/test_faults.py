@@ -183,7 +183,7 @@ def test_two_servers_share_the_work_and_one_is_enough(
             wanted = [GenerationRequest(f"slot-{i}", f"{PROMPT} {i}", (), 8) for i in range(12)]
             assert len(list(engine.generate(wanted, GREEDY))) == 12
             shares = len(server.seen["requests"]) - num_before, len(second.seen["requests"])
-            assert min(shares) >= 3
+            assert min(shares) >= 2, "each is given what it takes at once; the rest goes to whichever is quicker"
             second.process.kill()
             second.process.wait()
             assert len(list(engine.generate(wanted, GREEDY))) == 12

@@ -21,6 +21,12 @@ def check_roles(config: RunConfig) -> None:
     """
     for role, model, capability in _asked(config):
         check_capability(model, capability, role, declared_capabilities(model))
+    server, samplings = config.teacher.server, (config.rollouts.sampling, config.hints.sampling)
+    if server is not None and server.api == "chat" and any(sampling.early_stop for sampling in samplings):
+        raise ConfigError(
+            f"the teacher {config.teacher.model_name_or_path} is asked over the chat API, where no text is given up "
+            "early: leave early_stop out, or use server.api: completions"
+        )
     if config.student.server is not None:
         raise ConfigError(
             f"the student {config.student.model_name_or_path} has the engine openai, but its server cannot run what "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 import uuid
@@ -49,6 +50,8 @@ from tasks.quarantine import Quarantine
 
 logger = logging.getLogger("heal")
 
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d")
+_TELL_AGAIN_SECONDS = 600.0
 _WORDS = {
     "guided": "guided samples",
     "rescored": "rollouts read again",
@@ -100,6 +103,7 @@ class Session:
         self._quarantine: Quarantine | None = None
         self._engine: tuple[EngineConfig, Engine] | None = None
         self._free_before: list[int] | None = None
+        self._server_told = ("", 0.0)
 
     @classmethod
     @contextmanager
@@ -202,12 +206,14 @@ class Session:
         return self._engine[1]
 
     def _note_server(self, state: str) -> None:
-        """Say what is not well with a server, in the log and in `heal status`."""
-        if state:
-            logger.warning("%s", state)
-        else:
-            logger.info("no server that is asked fails or is busy now")
+        """Say what is not well with servers in `heal status`, and in the log where it is news."""
         self.progress.note(state)
+        what = _TIME_OF_DAY.sub("", state)
+        told, told_at = self._server_told
+        # a limit on requests per minute would else fill the log of a night
+        if what and (what != told or time.monotonic() - told_at > _TELL_AGAIN_SECONDS):
+            self._server_told = what, time.monotonic()
+            logger.warning("%s", state)
 
     def close_engine(self) -> None:
         """End the engine's child and see that the memory of the GPU, if there is one, is free for what comes next."""

@@ -70,7 +70,9 @@ class Client:
         self._http = httpx.AsyncClient(
             headers=secret.headers(),
             timeout=httpx.Timeout(silence_seconds, connect=_CONNECT_SECONDS, pool=None),
-            transport=httpx.AsyncHTTPTransport(uds=socket_path, limits=limits),
+            limits=limits,
+            # without a transport of its own it goes through the proxies that the environment names
+            transport=None if socket_path is None else httpx.AsyncHTTPTransport(uds=socket_path, limits=limits),
         )
 
     async def close(self) -> None:

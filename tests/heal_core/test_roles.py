@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heal_core.config import RunConfig
+from heal_core.errors import ConfigError
+from heal_core.roles import check_roles
+
+HF = {"model_name_or_path": "m"}
+SERVED = {"model_name_or_path": "m", "engine": "openai", "server": {"base_url": "http://h/v1"}}
+CHAT = {"model_name_or_path": "m", "engine": "openai", "server": {"base_url": "http://h/v1", "api": "chat"}}
+NO_REPAIRS = {"repair": {"max_paths": 0}}
+GIVES_UP = {"rollouts": {"sampling": {"early_stop": {}}}}
+
+
+def config(**settings: Any) -> RunConfig:
+    return RunConfig.model_validate(
+        {"workspace": "w", "problems": {"path": "p.jsonl"}, "teacher": HF, "student": HF} | settings
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"teacher": SERVED},
+        {
+            "teacher": {"model_name_or_path": "m", "engine": "vllm"},
+            "student": {"model_name_or_path": "s", "engine": "vllm"},
+        },
+        {"teacher": SERVED, "scorer": HF},
+        {"teacher": CHAT, **NO_REPAIRS},
+        {"teacher": SERVED, **GIVES_UP},
+    ],
+)
+def test_engines_that_can_do_what_is_asked_are_taken(settings: dict[str, Any]) -> None:
+    check_roles(config(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teacher": CHAT}, "teacher m .* cannot continue a text from its tokens: .*repair.max_paths: 0"),
+        ({"teacher": SERVED, "scorer": CHAT}, "scorer m .* cannot tell the log-probabilities of given tokens"),
+        ({"student": SERVED}, "cannot run what is trained here"),
+        ({"teacher": CHAT, **NO_REPAIRS, **GIVES_UP}, "leave early_stop out"),
+    ],
+)
+def test_a_plan_that_an_engine_cannot_follow_is_refused_with_the_remedy(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_roles(config(**settings))

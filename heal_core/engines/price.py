@@ -14,7 +14,7 @@ class PriceConfig(BaseModel):
     `cached_prompt` is for prompt tokens that the server had read before; by default they cost as much as others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     currency: str = "USD"
     prompt: float = Field(default=0.0, ge=0)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from heal_core.engines.price import PriceConfig
 from heal_core.records import Completion, FinishReason
@@ -16,6 +17,12 @@ def completion(num_cached_tokens: int | None) -> Completion:
 def test_a_completion_spends_its_prompt_and_its_tokens() -> None:
     assert Spend.of(completion(30)) == Spend(40, 30, 3, 1.5)
     assert Spend.of(completion(None)) == Spend(40, 0, 3, 1.5)  # an engine that does not say what it had read before
+
+
+@pytest.mark.parametrize("price", [float("inf"), float("nan"), -1.0])
+def test_a_price_is_a_number(price: float) -> None:
+    with pytest.raises(ValidationError):  # infinity times no tokens would be no number
+        PriceConfig(prompt=price)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,8 @@ def prepare_prefect(workspace: Path) -> None:
         "DO_NOT_TRACK": "1",
     }
     has_server = is_named()
+    if not has_server:  # nobody reads them there, and the last ones would find it gone
+        defaults["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if not has_server:

@@ -24,6 +24,16 @@ _ARGS_OF_PACE = frozenset(
     }
 )
 """Arguments of `vllm serve` that say how fast and on how much hardware, and nothing of the texts."""
+_OWN_FIELDS: dict[str, str | None] = {
+    "model": "server.model",
+    "temperature": "rollouts.sampling",
+    "top_p": "rollouts.sampling",
+    "max_tokens": "rollouts.sampling",
+    "logprobs": "server.top_logprobs",
+    "top_logprobs": "server.top_logprobs",
+    **dict.fromkeys(("prompt", "messages", "seed", "n", "stream", "stream_options", "prompt_logprobs")),
+}
+"""Fields of a request that HEAL fills in, with the setting that decides them."""
 
 
 class ServerConfig(BaseModel):
@@ -77,6 +87,10 @@ class ServerConfig(BaseModel):
     @classmethod
     def _check_body(cls, value: dict[str, Any]) -> dict[str, Any]:
         _check_names("server.extra_body", value, "server.api_key_variable names the variable that holds the key")
+        for name in value.keys() & _OWN_FIELDS.keys():
+            setting = _OWN_FIELDS[name]
+            remedy = f"set {setting} instead" if setting else "leave it out"
+            raise ValueError(f"server.extra_body has the field {name!r}, which HEAL itself fills in; {remedy}")
         return value
 
     @property

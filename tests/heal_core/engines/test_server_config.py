@@ -78,6 +78,18 @@ def test_arguments_and_variables_that_hold_no_credential_are_taken() -> None:
     assert launch.args == args
 
 
+@pytest.mark.parametrize(("field", "remedy"), [("model", "server.model"), ("seed", "leave it out")])
+def test_what_heal_fills_in_is_no_further_field(field: str, remedy: str) -> None:
+    # with one seed for all, the rollouts of a problem would be the same text
+    with pytest.raises(ValidationError, match=remedy):
+        ServerConfig(base_url="http://h/v1", extra_body={field: 1})
+
+
+def test_further_fields_are_kept() -> None:
+    fields = {"min_tokens": 3, "chat_template_kwargs": {"enable_thinking": False}}
+    assert ServerConfig(base_url="http://h/v1", extra_body=fields).extra_body == fields
+
+
 @pytest.mark.parametrize("url", ["host:8000", "ftp://host/v1", "http://", "http://host:port/v1", ""])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="base_url"):

@@ -61,6 +61,8 @@ def run_shard(session: Session, task: Any, shard: Any) -> Iterator[Any]:
             interruption.check()  # before it is taken for a fault of the work
             if not may_be_of_a_problem(error):
                 raise
+            if shard.model is not None:  # tries alone of one that is down would be as many minutes again
+                _check_engine(session, shard.model, error)
             logger.warning("%s failed, its problems are tried alone: %s", shard.label, _describe(error))
             yield from _run_alone(session, task, shard)
             return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from heal_core import interruption
+from heal_core.engines.base import EngineConfig
+from heal_core.errors import EngineStalledError, TransientError
 from heal_core.failures import FailuresConfig
 from tasks.shards import run_shard
 
@@ -17,7 +20,8 @@ class Shard:
 
     def __init__(self, *problem_ids: str) -> None:
         self.problem_ids = problem_ids
-        self.work, self.label, self.cache_key, self.model = "rollouts", "rollouts chunk 0", None, None
+        self.work, self.label, self.cache_key = "rollouts", "rollouts chunk 0", None
+        self.model: EngineConfig | None = None
 
     def by_problem(self) -> dict[str, Shard]:
         return {problem_id: Shard(problem_id) for problem_id in self.problem_ids}
@@ -56,6 +60,20 @@ def test_what_fails_alone_is_out_and_the_rest_is_done(session: Any) -> None:
     assert list(run_shard(session, task, Shard("a", "poisoned", "b"))) == [("a",), ("b",)]
     assert task.calls == [("a", "poisoned", "b"), ("a",), ("poisoned",), ("b",)]
     assert session.quarantined == ["poisoned"]
+
+
+def test_a_model_that_does_not_answer_at_all_ends_the_run_before_problems_are_tried_alone(session: Any) -> None:
+    class Dead:
+        def generate(self, *_: Any) -> Any:
+            raise EngineStalledError("no server can be reached")
+
+    session.engine_lock, session.engine = nullcontext(), lambda _: Dead()
+    task, shard = Task(), Shard("a", "poisoned", "b")
+    shard.model = EngineConfig(model_name_or_path="teacher")
+    with pytest.raises(TransientError, match="fails on everything"):
+        list(run_shard(session, task, shard))
+    # each try alone would have been as long as that of the shard, with all its retries
+    assert (task.calls, session.quarantined) == ([("a", "poisoned", "b")], [])
 
 
 @pytest.mark.parametrize("asked_at", [1, 3], ids=["shard", "problem"])

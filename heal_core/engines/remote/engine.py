@@ -281,17 +281,26 @@ class OpenAiEngine:
 
     async def _greet(self, client: Client) -> tuple[str, int | None, bool] | None:
         """Return the model's name at a server, its context, and whether the server is vLLM's; None without a server."""
-        deadline = time.monotonic() + min(_CONNECT_SECONDS, self.config.stall_seconds)
+        deadline, is_told = time.monotonic() + min(_CONNECT_SECONDS, self.config.stall_seconds), False
         while True:
             try:
                 name, context = await self._find_model(client)
-                return name, context, self._server.api == "completions" and await _is_vllm(client)
+                is_vllm = self._server.api == "completions" and await _is_vllm(client)
+                if is_told:
+                    self._on_state("")
+                return name, context, is_vllm
             except UnusableError as fault:
-                raise ConfigError(f"{client.base_url}: {client.describe(fault)}") from None
+                is_without = str(fault).startswith("HTTP 404") and not client.base_url.endswith("/v1")
+                remedy = "; most servers have the API under /v1, which server.base_url lacks" if is_without else ""
+                raise ConfigError(f"{client.base_url}: {client.describe(fault)}{remedy}") from None
             except FaultError as fault:
                 if time.monotonic() > deadline:
                     self._unreachable.append(f"{client.base_url} ({client.describe(fault)})")
                     return None
+                if not is_told:
+                    is_told = True
+                    said, seconds = client.describe(fault), deadline - time.monotonic()
+                    self._on_state(f"{client.base_url} does not answer ({said}), asked again for {seconds:.0f} s")
             await asyncio.sleep(1.0)
 
     async def _find_model(self, client: Client) -> tuple[str, int | None]:

@@ -207,9 +207,20 @@ def test_the_key_is_sent_and_never_shown(
 
 
 def test_a_server_that_is_not_there_is_named(lab_teacher: Path) -> None:
+    states = States()
     with (
-        engine_of(lab_teacher, "http://127.0.0.1:9/v1", stall_seconds=1) as engine,
+        engine_of(lab_teacher, "http://127.0.0.1:9/v1", states, stall_seconds=1) as engine,
         pytest.raises(EngineStalledError, match=r"no server of .* can be reached: http://127.0.0.1:9/v1"),
+    ):
+        _ = engine.description
+    assert len(states.told) == 1, "and it is told while HEAL still waits for it"
+    assert states.told[0].startswith("http://127.0.0.1:9/v1 does not answer (ConnectError")
+
+
+def test_a_url_without_v1_is_answered_with_the_remedy(server: Any, lab_teacher: Path) -> None:
+    with (
+        engine_of(lab_teacher, server.url.removesuffix("/v1")) as engine,
+        pytest.raises(ConfigError, match="under /v1"),
     ):
         _ = engine.description
 

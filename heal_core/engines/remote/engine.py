@@ -296,6 +296,8 @@ class OpenAiEngine:
             except FaultError as fault:
                 if time.monotonic() > deadline:
                     self._unreachable.append(f"{client.base_url} ({client.describe(fault)})")
+                    if is_told:
+                        self._on_state("")  # whether it works is told when it is asked for a text
                     return None
                 if not is_told:
                     is_told = True

@@ -23,6 +23,9 @@ KEY_VARIABLE = "VLLM_API_KEY"
 CPU_BLOCK_TOKENS = 32
 """vLLM's own default on CPUs is 128, and only whole blocks of a prefix are found again; its kernels want multiples of
 32 (docs/benchmarks.md, P4)."""
+CPU_CONTEXT_TOKENS = 4096
+"""A seeded request whose prompt is read in pieces ends vLLM 0.32 on CPUs ("CPU Generator does not use offset"). Where
+none is, a step must hold the longest prompt, and memory its log-probabilities."""
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 _MAX_CACHE_GIB = 4
 _GPUS = "CUDA_VISIBLE_DEVICES"
@@ -47,7 +50,13 @@ def serve_command(program: VllmProgram, config: EngineConfig, folder: Path, sock
         "--disable-uvicorn-access-log",
     ]
     if program.is_for_cpu:
-        command += ["--block-size", str(CPU_BLOCK_TOKENS)]
+        context = min(_context_tokens(folder), CPU_CONTEXT_TOKENS)
+        command += [
+            *("--block-size", str(CPU_BLOCK_TOKENS)),
+            "--no-enable-chunked-prefill",
+            *("--max-model-len", str(context)),
+            *("--max-num-batched-tokens", str(context)),
+        ]
     if config.trust_remote_code:
         command.append("--trust-remote-code")
     return [*command, *launch.args]
@@ -85,6 +94,13 @@ def served_dtype(config: EngineConfig, folder: Path) -> str:
     settings = settings.get("text_config", settings)
     found = settings.get("dtype") or settings.get("torch_dtype")
     return str(found) if found in ("float32", "bfloat16", "float16") else "auto"
+
+
+def _context_tokens(folder: Path) -> int:
+    """Return the longest prompt with its answer that a model's settings allow."""
+    settings = json.loads((folder / "config.json").read_bytes())
+    found = settings.get("text_config", settings).get("max_position_embeddings")
+    return int(found) if found else CPU_CONTEXT_TOKENS
 
 
 def _cpu_settings(config: EngineConfig, launch: LaunchConfig, replica: int) -> dict[str, str]:

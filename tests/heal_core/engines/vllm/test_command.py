@@ -38,6 +38,15 @@ def test_the_folder_follows_the_program_and_own_arguments_come_last(tmp_path: Pa
     assert value_of(command, "--load-format") == "dummy"
 
 
+def test_on_cpus_no_prompt_is_read_in_pieces(tmp_path: Path) -> None:
+    short = serve_command(CPU_BUILD, config(), model_folder(tmp_path, max_position_embeddings=1024), SOCKET)
+    assert "--no-enable-chunked-prefill" in short
+    assert value_of(short, "--max-model-len") == value_of(short, "--max-num-batched-tokens") == "1024"
+    long = serve_command(CPU_BUILD, config(), model_folder(tmp_path, max_position_embeddings=32768), SOCKET)
+    assert value_of(long, "--max-model-len") == value_of(long, "--max-num-batched-tokens") == "4096"
+    assert "--max-model-len" not in serve_command(GPU_BUILD, config(), tmp_path, SOCKET)
+
+
 def test_auto_is_the_precision_of_the_weights(tmp_path: Path) -> None:
     # vLLM's own auto makes bfloat16 of float32
     float32 = model_folder(tmp_path, torch_dtype="float32")

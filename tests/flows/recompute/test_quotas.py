@@ -71,6 +71,7 @@ def test_a_problem_with_enough_verified_repairs_gets_no_more_and_all_counts_add_
     assert run.summary["repairs"]["estimated_tokens_saved"] == sum(estimate for *_, estimate in rows.values())
 
 
+@pytest.mark.full
 def test_a_run_without_the_quota_samples_what_it_left_out_and_one_with_it_uses_the_same_again(
     lab: Any, under_quota: Any, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_run_without_the_quota_samples_what_it_left_out_and_one_with_it_uses_t
     assert without_promotion(again) == without_promotion(under_quota)  # another student was promoted there before
 
 
+@pytest.mark.full
 def test_a_run_that_is_stopped_within_waves_comes_to_the_same(lab: Any, under_quota: Any, tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     ((before,),) = under_quota.rows(

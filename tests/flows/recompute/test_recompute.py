@@ -18,9 +18,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 
-import flows.selection
-import tasks.problems
-from heal_core import prompts, reference
+from heal_core import prompts, recipes, reference, run_key
 from heal_core.engines import identity
 from heal_core.errors import StoreError
 from heal_core.keys import STAGE_VERSIONS
@@ -246,7 +244,7 @@ CASES = {
     "moved": Case(PLACE, PLACES, moved),
     "from the hub": Case(PLACE, {"teacher.model_name_or_path": "heal/teacher", "teacher.revision": "v1"}, on_the_hub),
     "HEAL": Case(
-        "another version of HEAL, with the same stage versions", {}, patched((tasks.problems, "__version__", "99.0"))
+        "another version of HEAL, with the same stage versions", {}, patched((run_key, "__version__", "99.0"))
     ),
     "more problems": Case(
         "more problems", NEW_PROBLEMS, problems((*TRAIN_LEVELS, "easy", "never")), exactly={"rollouts": 2 * N}
@@ -386,7 +384,7 @@ CASES = {
     "cue": Case(
         "the cue of PURE",
         {},
-        patched(*((module, "BOXED", IN_SHORT) for module in (prompts, reference, flows.selection))),
+        patched(*((module, "BOXED", IN_SHORT) for module in (prompts, reference, recipes))),
         exactly={"scores": PASSED},
     ),
     "epsilon": Case(TERMS, {"pure.epsilon": 0.5}, exactly={"scores": PASSED}),

@@ -181,7 +181,7 @@ def trajectory(name: str) -> dict[str, Any]:
         "trajectory_id": f"t{name}", "slot_id": f"s{name}", "kind": "rollout", "problem_id": name, "parent_id": None,
         "hint_id": None, "recipe_id": "r", "sample_index": 0, "limit_tokens": 9, "prefix": "", "text": name * 3,
         "finish_reason": "stop", "num_prefix_tokens": 0, "num_tokens": 3, "num_prompt_tokens": 4,
-        "num_cached_tokens": None, "entropy_source": "exact", "entropy_radii": None,
+        "num_cached_tokens": None, "entropy_source": None, "entropy_radii": None,  # as of the first schema
         "mean_entropy_nats": 0.5, "mean_logprob_nats": -0.5, "seconds": 0.1, "created_at": datetime.now(UTC),
         "token_ids": ids, "logprobs": [-0.5] * 3, "entropies": [0.5] * 3, "token_starts": [0, 1, 2],
     }  # fmt: skip

@@ -34,6 +34,22 @@ def check_roles(config: RunConfig) -> None:
         )
 
 
+def check_found(config: RunConfig, model: EngineConfig, found: frozenset[Capability]) -> None:
+    """Check that an engine that is ready can do what the run will ask of it later: a server may lack what others have.
+
+    Args:
+        config: The run.
+        model: Whose engine it is.
+        found: What it can do.
+
+    Raises:
+        ConfigError: If it cannot, with the remedy.
+    """
+    for role, asked, capability in _asked(config):
+        if asked == model:
+            check_capability(model, capability, role, found)
+
+
 def _asked(config: RunConfig) -> Iterator[tuple[str, EngineConfig, Capability]]:
     """Yield who is asked for what: of a wrong text the kept tokens are continued, and of a right one all are read."""
     yield "teacher", config.teacher, Capability.GENERATE

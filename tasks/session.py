@@ -33,6 +33,7 @@ from heal_core.logs import log_context
 from heal_core.progress import Progress, ProgressMeter, write_progress
 from heal_core.recipes import make_recipe
 from heal_core.records import Kind
+from heal_core.roles import check_found
 from heal_core.spend import Spend, SpendMeter
 from heal_core.store.reads import (
     is_complete,
@@ -201,7 +202,8 @@ class Session:
             self._free_before = gpu.free_mib()
             log_path = self.workspace.logs / "engine.log"
             self._engine = (config, start_engine(config, log_path, self._note_server))
-            _ = self._engine[1].description  # waits until it is loaded
+            found = self._engine[1].description.capabilities  # waits until it is loaded
+            check_found(self.config, config, found)
             self.progress.skip_time()
         return self._engine[1]
 

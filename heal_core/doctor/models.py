@@ -12,10 +12,11 @@ from pathlib import Path
 
 from heal_core.config import RunConfig
 from heal_core.doctor.finding import Finding
-from heal_core.doctor.sizes import ModelSize, model_size, models_of, read_settings
+from heal_core.doctor.sizes import ModelSize, model_size, models_of
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.identity import check_context, find_folder, has_chat_template
 from heal_core.engines.loading import check_model_folder
+from heal_core.engines.settings import read_settings
 from heal_core.engines.start import start_engine
 from heal_core.engines.vllm.program import find_program
 from heal_core.errors import ConfigError, HealError, ModelError

@@ -6,7 +6,6 @@ what there is (`memory`, `workspace`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from heal_core.curriculum import STAGES
 from heal_core.doctor.finding import GIB
 from heal_core.doctor.memory import Demand
 from heal_core.engines.base import EngineConfig
+from heal_core.engines.settings import read_json, read_settings
 from heal_core.errors import ModelError
 
 _LIBRARIES_BYTES = GIB  # torch, transformers and a CUDA context, beside the model
@@ -91,16 +91,6 @@ def read_weights(folder: Path) -> tuple[int, int]:
     return num_parameters, num_bytes
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Return a model's settings, those of its text part where it has several.
-
-    Raises:
-        ModelError: If there are none that can be read.
-    """
-    settings = _read_json(folder / "config.json")
-    return {**settings, **(settings.get("text_config") or {})}
-
-
 def _engine_demand(role: str, model: EngineConfig, size: ModelSize) -> Demand:
     least = size.loaded_bytes + _LIBRARIES_BYTES
     smaller = "" if model.dtype.endswith("16") else f" or {role}.dtype=bfloat16"
@@ -122,12 +112,4 @@ def _weight_files(folder: Path) -> list[Path]:
         return [single]
     if not index.is_file():
         return sorted(folder.glob("*.safetensors"))
-    return [folder / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    return content
+    return [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]

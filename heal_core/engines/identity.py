@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.server_config import LaunchConfig
+from heal_core.engines.settings import read_settings
 from heal_core.engines.vllm.program import find_program
 from heal_core.errors import ModelError
 
@@ -161,12 +161,7 @@ def check_context(config: EngineConfig, max_tokens: int, key: str) -> None:
     """
     if config.server is not None and config.server.api == "chat":
         return
-    path = resolve_folder(config) / "config.json"
-    try:
-        settings = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}. Expected a Hugging Face model folder.") from error
-    context = settings.get("max_position_embeddings") or settings.get("text_config", {}).get("max_position_embeddings")
+    context = read_settings(resolve_folder(config)).get("max_position_embeddings")
     if context is not None and max_tokens >= context:
         raise ModelError(
             f"{key} is {max_tokens}, but {config.model_name_or_path} has a context of {context} tokens, prompt "

@@ -62,7 +62,7 @@ def load(config: EngineConfig, folder: Path) -> LoadedModel:
         vocabulary_size=int(model.get_output_embeddings().weight.shape[0]),
         capabilities=frozenset(Capability),
     )
-    eos_ids = end_ids(tokenizer, model.generation_config, model.config)
+    eos_ids = end_ids(tokenizer, model.generation_config.eos_token_id, model.config.eos_token_id)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos_ids)
     return LoadedModel(tokenizer, description, eos_ids, model, pad_id, device)
 

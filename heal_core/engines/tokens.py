@@ -81,19 +81,18 @@ def load_tokenizer(config: EngineConfig, folder: Path) -> Any:
         raise ModelError(f"{config.model_name_or_path}: its tokenizer cannot be loaded: {first_line(error)}") from error
 
 
-def end_ids(tokenizer: Any, *settings: Any) -> frozenset[int]:
+def end_ids(tokenizer: Any, *told: int | list[int] | None) -> frozenset[int]:
     """Return every token that ends an answer: those of the model's files and that of the chat template.
 
     Args:
         tokenizer: The model's.
-        settings: Its config and generation config; each may have an `eos_token_id`, a number or a list.
+        told: `eos_token_id` of its config and generation config, each a number, a list or None.
 
     Raises:
         ModelError: If nothing ends a turn, or the chat template cannot be used.
     """
     found: set[int] = set()
-    for owner in (*settings, tokenizer):
-        value = getattr(owner, "eos_token_id", None)
+    for value in (*told, tokenizer.eos_token_id):
         found.update(value if isinstance(value, list) else [] if value is None else [value])
     if tokenizer.chat_template is not None or not found:
         try:

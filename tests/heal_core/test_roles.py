@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from heal_core.config import RunConfig
+from heal_core.engines.base import Capability, EngineConfig
 from heal_core.errors import ConfigError
-from heal_core.roles import check_roles
+from heal_core.roles import check_found, check_roles
 
 HF = {"model_name_or_path": "m"}
 SERVED = {"model_name_or_path": "m", "engine": "openai", "server": {"base_url": "http://h/v1"}}
@@ -51,3 +52,13 @@ def test_engines_that_can_do_what_is_asked_are_taken(settings: dict[str, Any]) -
 def test_a_plan_that_an_engine_cannot_follow_is_refused_with_the_remedy(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_roles(config(**settings))
+
+
+def test_a_server_that_turns_out_to_lack_what_is_asked_later_is_refused_when_it_is_met() -> None:
+    plain = frozenset({Capability.GENERATE, Capability.TOKEN_PREFIX})
+    served = EngineConfig.model_validate(SERVED)
+    with pytest.raises(ConfigError, match=r"the teacher m .* set `scorer` to the same model with the engine hf"):
+        check_found(config(teacher=SERVED), served, plain)
+    check_found(config(teacher=SERVED, scorer=HF), served, plain)
+    check_found(config(teacher=SERVED, **NO_REPAIRS), served, plain)
+    check_found(config(teacher=SERVED), EngineConfig(model_name_or_path="a student"), frozenset())

@@ -1,7 +1,8 @@
 """The `openai` engine: any server, or several, with OpenAI's API that return log-probabilities.
 
 Requests run in an event loop of a thread of its own, bounded in number; samples come back as they finish. What does
-not belong here: how a request looks (`completions`, `chat`), and what is done when it fails (`servers`).
+not belong here: what the servers run (`served`), how a request looks (`completions`, `chat`), and what is done when it
+fails (`servers`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from heal_core.engines.base import (
-    Capability,
     EngineConfig,
     EngineDescription,
     GenerationRequest,
@@ -29,27 +29,22 @@ from heal_core.engines.base import (
     ScoreResult,
     UnreadableText,
 )
-from heal_core.engines.identity import digest_files, resolve_folder
+from heal_core.engines.identity import resolve_folder
 from heal_core.engines.reading import read
-from heal_core.engines.remote.answer import brief
 from heal_core.engines.remote.chat import ChatApi
 from heal_core.engines.remote.client import Client
-from heal_core.engines.remote.completions import Asking, CompletionsApi, empty_completion
-from heal_core.engines.remote.faults import FaultError, NonsenseError, RefusalError, UnusableError
+from heal_core.engines.remote.completions import CompletionsApi, empty_completion
 from heal_core.engines.remote.secret import Secret
+from heal_core.engines.remote.served import describe_model, greet_all
 from heal_core.engines.remote.servers import Servers
 from heal_core.engines.server_config import ServerConfig
-from heal_core.engines.tokens import ModelTokens, end_ids, load_tokenizer, template_digest
+from heal_core.engines.tokens import ModelTokens
 from heal_core.errors import ConfigError, EngineStalledError, HealError, RequestError
 from heal_core.keys import content_key
 from heal_core.records import Completion
 
-_CONNECT_SECONDS = 30.0
 _CANCEL_SECONDS = 10.0
 _WATCH_SECONDS = 1.0
-_UNKNOWN_VOCABULARY = 2**20
-"""More than any tokenizer has: it only widens the intervals of entropies."""
-_SERVED = frozenset({Capability.GENERATE, Capability.TOKEN_PREFIX, Capability.GIVEN_TOKEN_LOGPROBS})
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,6 @@ class OpenAiEngine:
         self._description: EngineDescription | None = None
         self._tokens: ModelTokens | None = None
         self._api: CompletionsApi | ChatApi | None = None
-        self._unreachable: list[str] = []
         self._is_busy = False
 
     def __enter__(self) -> OpenAiEngine:
@@ -252,118 +246,26 @@ class OpenAiEngine:
 
     async def _open(self) -> None:
         server = self._server
-        self._unreachable = []
         clients = [
             Client(url, self._secret, server.request_seconds, server.silence_seconds, server.max_concurrency, path)
             for url, path in zip(server.base_urls, self._socket_paths, strict=True)
         ]
         try:
-            found = [entry for entry in await asyncio.gather(*map(self._greet, clients)) if entry is not None]
-            if not found:
-                raise EngineStalledError(
-                    f"no server of {self.config.model_name_or_path} can be reached: {'; '.join(self._unreachable)}"
-                )
-            if len({name for name, _, _ in found}) > 1:
-                raise ConfigError(
-                    f"the servers of {self.config.model_name_or_path} name it differently "
-                    f"({', '.join(sorted({name for name, _, _ in found}))}); start them with the same name"
-                )
-            self._take_up(found)
+            greetings = await greet_all(clients, self.config, self._on_state)
+            served = describe_model(self.config, self._folder, greetings)
         except BaseException:
             for client in clients:
                 await client.close()
             raise
-        api = self._api
-        assert api is not None
+        self._description, self._tokens = served.description, served.tokens
+        api = (
+            ChatApi(served.asking, served.description.vocabulary_size)
+            if served.tokens is None
+            else CompletionsApi(served.tokens, served.asking)
+        )
+        self._api = api
         self._servers = Servers(
             clients, server.max_concurrency, server.max_tries, self.config.stall_seconds, api.is_alive, self._on_state
-        )
-
-    async def _greet(self, client: Client) -> tuple[str, int | None, bool] | None:
-        """Return the model's name at a server, its context, and whether the server is vLLM's; None without a server."""
-        deadline, is_told = time.monotonic() + min(_CONNECT_SECONDS, self.config.stall_seconds), False
-        while True:
-            try:
-                name, context = await self._find_model(client)
-                is_vllm = self._server.api == "completions" and await _is_vllm(client)
-                if is_told:
-                    self._on_state("")
-                return name, context, is_vllm
-            except UnusableError as fault:
-                is_without = str(fault).startswith("HTTP 404") and not client.base_url.endswith("/v1")
-                remedy = "; most servers have the API under /v1, which server.base_url lacks" if is_without else ""
-                raise ConfigError(f"{client.base_url}: {client.describe(fault)}{remedy}") from None
-            except FaultError as fault:
-                if time.monotonic() > deadline:
-                    self._unreachable.append(f"{client.base_url} ({client.describe(fault)})")
-                    if is_told:
-                        self._on_state("")  # whether it works is told when it is asked for a text
-                    return None
-                if not is_told:
-                    is_told = True
-                    said, seconds = client.describe(fault), deadline - time.monotonic()
-                    self._on_state(f"{client.base_url} does not answer ({said}), asked again for {seconds:.0f} s")
-            await asyncio.sleep(1.0)
-
-    async def _find_model(self, client: Client) -> tuple[str, int | None]:
-        wanted = self._server.model or self.config.model_name_or_path
-        told = await client.get("/models")
-        try:
-            listed = {str(entry["id"]): entry for entry in told.get("data") or []}
-        except (AttributeError, TypeError, KeyError) as error:
-            raise NonsenseError(f"no list of models: {brief(told)}") from error
-        if self._server.model is None and wanted not in listed and len(listed) == 1:
-            (wanted,) = listed
-        if listed and wanted not in listed:
-            raise UnusableError(
-                f"it has no model {wanted!r}, only {', '.join(sorted(listed)[:10])}; set server.model to one of them"
-            )
-        return wanted, listed.get(wanted, {}).get("max_model_len")
-
-    def _take_up(self, found: Sequence[tuple[str, int | None, bool]]) -> None:
-        """Note what the servers said."""
-        name, server = found[0][0], self._server
-        contexts = [context for _, context, _ in found if context]
-        asking = Asking(name, server.top_logprobs, all(is_vllm for _, _, is_vllm in found), server.extra_body)
-        if server.api == "chat":
-            size = server.vocabulary_size or _UNKNOWN_VOCABULARY
-            self._description = self._describe("none", "none", min(contexts, default=2**31), size)
-            self._api = ChatApi(asking, size)
-            return
-        self._tokens = self._load_tokens(min(contexts, default=None))
-        self._description = self._tokens.description
-        self._api = CompletionsApi(self._tokens, asking)
-
-    def _load_tokens(self, served_context: int | None) -> ModelTokens:
-        from transformers import AutoConfig, GenerationConfig
-
-        assert self._folder is not None
-        settings = AutoConfig.from_pretrained(
-            self._folder, trust_remote_code=self.config.trust_remote_code, local_files_only=True
-        )
-        has_defaults = (self._folder / "generation_config.json").is_file()
-        defaults = GenerationConfig.from_pretrained(self._folder) if has_defaults else None
-        tokenizer = load_tokenizer(self.config, self._folder)
-        text = settings.get_text_config()
-        context = min(filter(None, (served_context, getattr(text, "max_position_embeddings", None))), default=2**31)
-        description = self._describe(
-            digest_files(self._folder, with_weights=False),
-            template_digest(tokenizer.chat_template),
-            context,
-            self._server.vocabulary_size or int(text.vocab_size),
-        )
-        return ModelTokens(tokenizer, description, end_ids(tokenizer, text, defaults))
-
-    def _describe(self, digest: str, template: str, context: int, vocabulary_size: int) -> EngineDescription:
-        return EngineDescription(
-            model_name_or_path=self.config.model_name_or_path,
-            weight_digest=digest,
-            chat_template_digest=template,
-            engine="openai",
-            dtype="as served",
-            context_tokens=context,
-            vocabulary_size=vocabulary_size,
-            capabilities=frozenset({Capability.GENERATE}) if self._server.api == "chat" else _SERVED,
         )
 
     def _completions_tokens(self) -> ModelTokens:
@@ -448,11 +350,3 @@ async def _ask_all(servers: Servers, tasks: Sequence[_Task], put: Callable[[Any]
     except BaseExceptionGroup as several:  # each worker met the same
         raise several.exceptions[0] from None
     return refused
-
-
-async def _is_vllm(client: Client) -> bool:
-    try:
-        told = await client.get(client.base_url.removesuffix("/v1") + "/version")
-    except (UnusableError, RefusalError, NonsenseError):
-        return False  # it answers, and not as vLLM does; any other fault may pass, and texts depend on what is found
-    return isinstance(told, dict) and "version" in told

@@ -6,7 +6,6 @@ here: which vLLM (`program`), and running it (`server`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from heal_core.engines import gpu
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.server_config import DEFAULT_KEY_VARIABLE, LaunchConfig
+from heal_core.engines.settings import read_settings
 from heal_core.engines.vllm.program import VllmProgram
 from heal_core.errors import ConfigError
 
@@ -90,16 +90,14 @@ def served_dtype(config: EngineConfig, folder: Path) -> str:
     """Return the precision: `auto` is that of the weights, as for `hf`; vLLM's own would halve float32."""
     if config.dtype != "auto":
         return config.dtype
-    settings = json.loads((folder / "config.json").read_bytes())
-    settings = settings.get("text_config", settings)
+    settings = read_settings(folder)
     found = settings.get("dtype") or settings.get("torch_dtype")
     return str(found) if found in ("float32", "bfloat16", "float16") else "auto"
 
 
 def _context_tokens(folder: Path) -> int:
     """Return the longest prompt with its answer that a model's settings allow."""
-    settings = json.loads((folder / "config.json").read_bytes())
-    found = settings.get("text_config", settings).get("max_position_embeddings")
+    found = read_settings(folder).get("max_position_embeddings")
     return int(found) if found else CPU_CONTEXT_TOKENS
 
 

@@ -150,6 +150,7 @@ def test_given_tokens_have_the_log_probabilities_that_they_had_when_sampled(
     engines = engines_of(kind)
     engine = engines.start()
     if kind in ("openai-plain", "openai-llama"):
+        assert Capability.GIVEN_TOKEN_LOGPROBS not in engine.description.capabilities, "and they say so"
         pytest.skip("servers that are not vLLM tell no log-probabilities of given tokens")
     sampled = list(engine.generate(several(questions[:2], max_tokens=30), SAMPLING))
     prompt = {request.slot_id: request.prompt for request in several(questions)}

@@ -104,7 +104,7 @@ def test_whether_a_server_is_vllm_is_asked_until_it_is_known(
 
     monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda **settings: httpx.MockTransport(answer))
     config = EngineConfig(model_name_or_path=str(lab_teacher), engine="openai", server=ServerConfig(base_url=URL))
-    engine = OpenAiEngine(config)
+    engine = OpenAiEngine(config, socket_paths=["none"])  # so that it takes a transport of its own
     try:
         assert engine.description.context_tokens == 512
         assert isinstance(engine._api, CompletionsApi)
@@ -120,7 +120,7 @@ def test_a_list_of_models_that_is_none_is_told(lab_teacher: Path, monkeypatch: p
     config = EngineConfig(
         model_name_or_path=str(lab_teacher), engine="openai", server=ServerConfig(base_url=URL), stall_seconds=0.1
     )
-    engine = OpenAiEngine(config)
+    engine = OpenAiEngine(config, socket_paths=["none"])  # so that it takes a transport of its own
     try:
         with pytest.raises(EngineStalledError, match="no list of models"):
             _ = engine.description

@@ -16,7 +16,8 @@ import duckdb
 
 from heal_core.errors import StoreError
 from heal_core.store.database import connect
-from heal_core.store.store import PARTS_VARIABLE, open_reader
+from heal_core.store.store import open_reader
+from heal_core.store.tokens_view import PARTS_VARIABLE
 from heal_core.store.workspace import Workspace
 
 OWN_DATABASE = "my.duckdb"

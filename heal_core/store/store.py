@@ -41,25 +41,14 @@ from heal_core.store.parts import (
     write_part,
 )
 from heal_core.store.publishing import Publisher
+from heal_core.store.tokens_view import PARTS_VARIABLE, define_tokens_view
 from heal_core.store.workspace import Workspace
 
 logger = logging.getLogger("heal")
 
 MIN_PUBLISH_SECONDS = 10.0
 MAX_PUBLISH_SHARE = 0.05
-PARTS_VARIABLE = "heal_parts"
-"""DuckDB variable that tells the view `tokens` another place of the trajectory parts than the writer's."""
-
 _CLOSE_FLOATS = 1e-9
-_TOKENS_COMMENTS = """
-COMMENT ON VIEW tokens IS 'Token arrays of each trajectory, aligned, one entry per sampled token; read from the parts.';
-COMMENT ON COLUMN tokens.trajectory_id IS 'The trajectory.';
-COMMENT ON COLUMN tokens.token_ids IS 'Sampled token ids, the end-of-turn token not included.';
-COMMENT ON COLUMN tokens.logprobs IS 'Log-probability of each token at temperature 1 before top-p, nats.';
-COMMENT ON COLUMN tokens.entropies IS 'Entropy of the next-token distribution at temperature 1 (definition D3), nats.';
-COMMENT ON COLUMN tokens.token_starts IS 'Character of the text at which each token begins, from 0.';
-COMMENT ON COLUMN tokens.entropy_radii IS 'Half the width of its certified interval, nats; null where it is exact.';
-"""
 
 
 class Store:
@@ -83,7 +72,7 @@ class Store:
             self.merge()
             self._adopt_verdicts()
             self._sequence = self.rows("SELECT coalesce(max(sequence), 0) AS last FROM parts")[0]["last"]
-            self._define_tokens_view()
+            define_tokens_view(self._connection, self.workspace)
             on_failure.pop_all()
 
     def __enter__(self) -> Self:
@@ -280,7 +269,7 @@ class Store:
 
     def _copy_for_readers(self) -> None:
         with self._reported():
-            self._define_tokens_view()
+            define_tokens_view(self._connection, self.workspace)
             self._connection.execute("CHECKPOINT")
         durable.write_atomically(
             self.workspace.database,
@@ -335,43 +324,6 @@ class Store:
             if empty := [field.name for field in schema if not field.nullable and row[field.name] is None]:
                 raise StoreError(f"row {row[key]} for table {table} has no value in the columns {empty}")
         return pa.Table.from_pylist(list(rows), schema=schema)
-
-    def _define_tokens_view(self) -> None:
-        """Point the view `tokens` at the trajectory parts; without any it has no rows.
-
-        Two parts may hold the same row; only the one that was merged first counts. A reader of
-        a copy that was moved says with a variable where the parts are now.
-
-        Raises:
-            StoreError: If a part cannot be read.
-        """
-        folder = self.workspace.parts / "trajectories"
-        arrays = "token_ids, logprobs, entropies, token_starts"
-        try:
-            if any(folder.glob("*.parquet")):
-                pattern = str(folder / "*.parquet").replace("'", "''")
-                files = f"coalesce(getvariable('{PARTS_VARIABLE}'), '{pattern}')"
-                parts = f"read_parquet({files}, union_by_name = true, filename = true)"
-                held = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {parts}").fetchall()}
-                radii = "entropy_radii" if "entropy_radii" in held else "NULL::FLOAT[] AS entropy_radii"
-                source = (
-                    f"SELECT trajectory_id, {arrays}, {radii} FROM trajectories t JOIN {parts} p USING (trajectory_id) "
-                    "WHERE parse_filename(p.filename, true) = t.part_name"
-                )
-            else:
-                source = (
-                    "SELECT NULL::VARCHAR AS trajectory_id, NULL::INT[] AS token_ids, NULL::FLOAT[] AS logprobs, "
-                    "NULL::FLOAT[] AS entropies, NULL::INT[] AS token_starts, NULL::FLOAT[] AS entropy_radii "
-                    "WHERE false"
-                )
-            self._connection.execute(f"CREATE OR REPLACE VIEW tokens AS {source}; {_TOKENS_COMMENTS}")
-        except duckdb.Error as error:
-            if is_disk_full(error):
-                raise
-            raise StoreError(
-                f"a part in {folder} cannot be read ({str(error).splitlines()[0]}). `heal store check --workspace "
-                f"{self.workspace.root}` says which one and what to do."
-            ) from error
 
 
 def _decided_otherwise(table: str, scope: Mapping[str, str], how: str) -> StoreError:

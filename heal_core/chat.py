@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PLAIN_TEMPLATE = "Problem:\n{x}\n\nSolution:\n"
 """The prompt of a tokenizer without a chat template. Source: definition D2 (docs/method.md)."""
 
-_THINK = "<think>"
+THINK, END_THINK = "<think>", "</think>"
 _ANSWER_PROBE = "hello"
 
 
@@ -56,12 +56,33 @@ def strip_opening(prompt_end: str, answer: str) -> str:
         prompt_end: The end of the rendered prompt, as text.
         answer: A whole answer, as it was written down.
     """
-    _, think, space = prompt_end.rpartition(_THINK)
+    space = prompt_end.rpartition(THINK)[2]
     begun = answer.lstrip()
-    if not think or space.strip() or not begun.startswith(_THINK):
+    if not opens_thinking(prompt_end) or not begun.startswith(THINK):
         return answer
-    rest = begun.removeprefix(_THINK)
+    rest = begun.removeprefix(THINK)
     return rest.removeprefix(space) if rest.startswith(space) else rest.lstrip("\n")
+
+
+def fit_opening(prompt_end: str, answer: str) -> str:
+    """Return an answer that opens `<think>` exactly where its prompt does not: a student's template may differ.
+
+    A teacher whose template opens it writes texts that only close it.
+
+    Args:
+        prompt_end: The end of the rendered prompt, as text.
+        answer: A whole answer, as another model wrote it.
+    """
+    if opens_thinking(prompt_end):
+        return strip_opening(prompt_end, answer)
+    head, closed, _ = answer.partition(END_THINK)
+    return f"{THINK}\n{answer.lstrip()}" if closed and THINK not in head else answer
+
+
+def opens_thinking(prompt_end: str) -> bool:
+    """Return whether a prompt ends in an opened `<think>`, as some templates have it."""
+    _, think, space = prompt_end.rpartition(THINK)
+    return bool(think) and not space.strip()
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

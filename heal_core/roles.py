@@ -11,10 +11,11 @@ from heal_core.config import RunConfig
 from heal_core.engines.base import Capability, EngineConfig
 from heal_core.engines.start import check_capability, declared_capabilities
 from heal_core.errors import ConfigError
+from heal_core.sft.config import check_loggers
 
 
 def check_roles(config: RunConfig) -> None:
-    """Check that the engines can do what the run's settings ask of them.
+    """Check that the engines can do what the run's settings ask of them, and that its loggers are installed.
 
     Raises:
         ConfigError: If one cannot, with the remedy.
@@ -31,6 +32,13 @@ def check_roles(config: RunConfig) -> None:
         raise ConfigError(
             f"the student {config.student.model_name_or_path} has the engine openai, but its server cannot run what "
             "is trained here; use hf, or vllm, which HEAL starts with each checkpoint"
+        )
+    check_loggers(config.sft)
+    lora = config.sft.lora
+    if lora is not None and lora.save == "adapter" and config.student.engine != "hf":
+        raise ConfigError(
+            f"the student has the engine {config.student.engine}, which loads no adapter onto it: set "
+            "sft.lora.save=merged, or student.engine=hf"
         )
 
 

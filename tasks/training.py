@@ -13,9 +13,10 @@ from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.logs import log_context
 from heal_core.prompts import student_prompt
 from heal_core.sft.launch import StageProgress, run_stage
+from heal_core.sft.preflight import PreflightReport, describe
 from heal_core.sft.spec import StageResult, StageSpec
 from heal_core.store import durable
-from heal_core.store.reads import read_known, read_references, read_texts
+from heal_core.store.reads import read_held_out_solutions, read_known, read_references, read_texts
 from heal_core.store.workspace import Workspace
 from tasks.policy import cached_task
 from tasks.session import Session, logger
@@ -27,6 +28,10 @@ class Checkpoint:
 
     checkpoint_id: str
     folder: Path
+
+    def path(self, name: str) -> Path:
+        """Return a file of texts beside the folder."""
+        return self.folder.with_name(f"{self.checkpoint_id}.{name}.parquet")
 
     @classmethod
     def of(cls, workspace: Workspace, checkpoint_id: str) -> Checkpoint:
@@ -85,10 +90,13 @@ def train_stage(session: Session, work: StageWork) -> str:
         arm=work.arm,
         model_name_or_path=str(work.parent.folder if work.parent else resolve_folder(student)),
         trust_remote_code=student.trust_remote_code,
-        examples_path=_write_examples(session, work),
+        examples_path=_write_examples(session, work.row_ids, work.checkpoint.path("examples")),
         num_optimizer_steps=work.num_optimizer_steps,
         output_dir=folder,
         config=session.config.sft.model_copy(update={"seed": seed}),
+        held_out_path=_write_held_out(session, work),
+        tokenised_dir=session.workspace.cache / "tokenised",
+        logging_dir=session.workspace.logs / "training" / f"{work.arm}-{work.stage}-{work.checkpoint_id[:12]}",
         stop_at=session.deadline.at if session.deadline else None,
     )
     session.progress.begin(session.run_id, session.phase_name, work.label, "optimizer steps", spec.num_optimizer_steps)
@@ -99,8 +107,13 @@ def train_stage(session: Session, work: StageWork) -> str:
         session.progress.advance(progress.optimizer_step - last_step, progress.optimizer_step - last_step)
         last_step = progress.optimizer_step
 
+    def show(preflight: PreflightReport) -> None:
+        detail = {"arm": work.arm, "stage": work.stage, **preflight.model_dump()}
+        session.record_event("preflight", session.phase_name, detail)
+        logger.info("%s stage %s: %s", work.arm, work.stage, describe(preflight))
+
     with log_context(shard=work.label):
-        result = run_stage(spec, report)
+        result = run_stage(spec, report, show)
     session.progress.reach(result.num_optimizer_steps)
     session.progress.finish()
     session.count("stages", 1)
@@ -113,19 +126,24 @@ def train_stage(session: Session, work: StageWork) -> str:
     return work.checkpoint_id
 
 
-def _write_examples(session: Session, work: StageWork) -> Path:
-    """Write the stage's examples in training order: student prompt and response, no trace of a hint."""
-    by_id = {row["trajectory_id"]: row for row in read_texts(session.store, work.row_ids)}
-    rows = [by_id[row_id] for row_id in work.row_ids]
+def _write_held_out(session: Session, work: StageWork) -> Path | None:
+    """Write the solutions of held-out problems whose loss is measured; None where there are none."""
+    row_ids = read_held_out_solutions(session.store, session.run_id, session.config.sft.num_held_out)
+    return _write_examples(session, row_ids, work.checkpoint.path("held_out")) if row_ids else None
+
+
+def _write_examples(session: Session, row_ids: Sequence[str], path: Path) -> Path:
+    """Write texts in the order given: student prompt and response, no trace of a hint."""
+    by_id = {row["trajectory_id"]: row for row in read_texts(session.store, row_ids)}
+    rows = [by_id[row_id] for row_id in row_ids]
     references = read_references(session.store, (row["problem_id"] for row in rows))
     frame = pl.DataFrame(
         {
-            "example_id": work.row_ids,
+            "example_id": list(row_ids),
             "prompt": [student_prompt(row["question"], references[row["problem_id"]].wording) for row in rows],
             "response": [row["response"] for row in rows],
         }
     )
-    path = session.workspace.checkpoints / f"{work.checkpoint_id}.examples.parquet"
     durable.write_atomically(path, frame.write_parquet)
     return path
 

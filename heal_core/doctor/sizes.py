@@ -24,6 +24,7 @@ from heal_core.errors import ModelError
 
 _LIBRARIES_BYTES = GIB  # torch, transformers and a CUDA context, beside the model
 _TRAINING_BYTES = 16  # per parameter: weights, gradients and AdamW's two moments in float32
+_FROZEN_BYTES = 4  # per parameter under an adapter, which is small
 _PROMPT_TOKENS = 512  # a long problem with a hint
 _STAGE_BYTES = 4  # per parameter: stages are saved in float32
 
@@ -61,16 +62,22 @@ def list_demands(config: RunConfig, sizes: Mapping[str, ModelSize]) -> list[Dema
     """Return what the engines and the training of a run need, as far as the sizes are known, which are by role."""
     demands = [_engine_demand(role, model, sizes[role]) for role, model in models_of(config).items() if role in sizes]
     if "student" in sizes and not config.sft.launcher:
-        need = sizes["student"].num_parameters * _TRAINING_BYTES + _LIBRARIES_BYTES
-        remedy = "take a smaller student, or several GPUs: sft.launcher=[accelerate,launch,--config_file,fsdp.yaml]"
+        per_parameter = _TRAINING_BYTES if config.sft.lora is None else _FROZEN_BYTES
+        need = sizes["student"].num_parameters * per_parameter + _LIBRARIES_BYTES
+        remedy = (
+            "take a smaller student, train an adapter (sft.lora.r=16), or take several GPUs: "
+            "sft.launcher=[accelerate,launch,--config_file,fsdp.yaml]"
+        )
         demands.append(Demand("training", config.sft.device, need, need, remedy))
     return demands
 
 
 def stages_bytes(config: RunConfig, student: ModelSize | None) -> int:
-    """Return what the stages of all arms take on the disk, 0 where the student's size is not known."""
+    """Return what the stages of all arms take on the disk; 0 where the student's size is not known, or of adapters."""
     num_arms = 1 + config.controls.rejection_sampling + config.controls.equal_tokens
-    return len(STAGES) * num_arms * _STAGE_BYTES * student.num_parameters if student else 0
+    if student is None or (config.sft.lora is not None and config.sft.lora.save == "adapter"):
+        return 0
+    return len(STAGES) * num_arms * _STAGE_BYTES * student.num_parameters
 
 
 def read_weights(folder: Path) -> tuple[int, int]:

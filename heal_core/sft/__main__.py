@@ -19,8 +19,11 @@ EXIT_REFUSED = 2
 
 def prepare_environment(spec: StageSpec) -> None:
     """Set what torch, transformers and tokenizers read from the environment when they load."""
-    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+    # no process is forked from this one, and a stage's texts may be many
+    os.environ.update(TOKENIZERS_PARALLELISM="true", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name, value in logger_environment(spec).items():
+        os.environ.setdefault(name, value)
     if Path(spec.model_name_or_path).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
     if spec.config.num_threads is not None:
@@ -30,6 +33,15 @@ def prepare_environment(spec: StageSpec) -> None:
     elif "LOCAL_RANK" not in os.environ:
         # One process trains on one GPU; with several in sight transformers would split batches over them.
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+def logger_environment(spec: StageSpec) -> dict[str, str]:
+    """Return where TRL's loggers write and under which project, for who has not set it; keys stay the environment's."""
+    names = {"WANDB_PROJECT": "heal", "TRACKIO_PROJECT": "heal"}
+    if spec.logging_dir is None:
+        return names
+    folder = str(spec.logging_dir)
+    return {**names, "TENSORBOARD_LOGGING_DIR": folder, "WANDB_DIR": folder, "TRACKIO_DIR": folder}
 
 
 def main(arguments: list[str]) -> int:

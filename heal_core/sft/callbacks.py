@@ -60,25 +60,51 @@ class ProgressCallback(TrainerCallback):
             folders.write_text(self._path, json.dumps(progress), durable=False)
 
 
-class StopCallback(TrainerCallback):
-    """Ends training with a checkpoint at a given moment, to be gone on with another time."""
+class ClockCallback(TrainerCallback):
+    """Writes a checkpoint now and then; at a given moment ends training with one, to be gone on with another time."""
 
-    def __init__(self, stop_at: datetime) -> None:
+    def __init__(self, stop_at: datetime | None, save_every_seconds: float | None) -> None:
         self._stop_at = stop_at
+        self._save_every_seconds = save_every_seconds or math.inf
+        self._saved = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock: loading is no work that a checkpoint could keep."""
+        self._saved = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint and the end, when it is time and steps are left."""
-        if state.global_step < state.max_steps and self._is_due(args):
-            control.should_save = control.should_training_stop = True
+        """Ask for a checkpoint, or for one and the end, when it is time and steps are left."""
+        if state.global_step == state.max_steps:
+            return
+        is_stop, is_save = self._due(args)
+        if is_stop or is_save:
+            control.should_save = True
+        if is_stop:
+            control.should_training_stop = True
 
-    def _is_due(self, args: TrainingArguments) -> bool:
-        """Return what the clock of the first process says: processes that disagree would wait for each other."""
-        is_due = datetime.now(UTC) >= self._stop_at
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return is_due
-        decision = torch.tensor(int(is_due), device=args.device)
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start the clock again."""
+        self._saved = time.monotonic()
+
+    def _due(self, args: TrainingArguments) -> tuple[bool, bool]:
+        """Return what the clocks of the first process say: processes that disagree would wait for each other."""
+        is_stop = self._stop_at is not None and datetime.now(UTC) >= self._stop_at
+        is_save = time.monotonic() - self._saved >= self._save_every_seconds
+        if args.world_size == 1:
+            return is_stop, is_save
+        decision = torch.tensor([is_stop, is_save], dtype=torch.int, device=args.device)
         torch.distributed.broadcast(decision, src=0)
-        return bool(decision.item())
+        return bool(decision[0]), bool(decision[1])
+
+
+class EvaluateCallback(TrainerCallback):
+    """Asks for the loss on the held-out solutions after the last step; `train` asks for the one before the first."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask at the end."""
+        control.should_evaluate = state.global_step == state.max_steps
 
 
 class CheckpointCallback(TrainerCallback):

@@ -6,26 +6,54 @@ How long a stage trains is not here: the curriculum decides that per stage
 
 from __future__ import annotations
 
-from typing import Any, Self
+import importlib.util
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from heal_core.errors import ConfigError
 
 _NOT_IDENTITY = {
-    "num_threads", "device", "save_every_steps", "launcher", "per_device_train_batch_size", "stall_seconds",
+    "num_threads", "device", "save_every_steps", "save_every_seconds", "save_total_limit", "launcher",
+    "per_device_train_batch_size", "micro_batch_tokens", "stall_seconds", "num_held_out", "report_to",
 }  # fmt: skip
-"""Where and how safely a stage is trained; they shape no result beyond rounding."""
+"""Where, how safely and how closely watched a stage is trained; they shape no result beyond rounding."""
+
+
+class LoraConfig(BaseModel):
+    """A low-rank adapter that is trained in place of the weights, the same one through all stages.
+
+    Names and meanings are PEFT's; `alpha` is its `lora_alpha`, `dropout` its `lora_dropout`. `save`
+    says what a stage's folder holds: `merged` weights beside the adapter, which any engine loads, or
+    the `adapter` alone, some MB, which the engine `hf` loads onto the student.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    save: Literal["merged", "adapter"] = "merged"
+
+
+Logger = Literal["tensorboard", "wandb", "trackio"]
 
 
 class SftConfig(BaseModel):
     """How a stage is trained. Source: METHOD section 5 (docs/method.md).
 
-    `batch_size` examples make one optimizer step: `per_device_train_batch_size` at a time
-    (None: all of a device's share at once), the rest by gradient accumulation. `dtype`
-    bfloat16 means mixed precision over float32 weights, since an update at these learning
-    rates is smaller than bfloat16's spacing; `auto` is bfloat16 on a GPU, float32 on the CPU.
-    `save_every_steps` writes checkpoints from which a killed stage goes on. `launcher`
-    replaces the interpreter, e.g. `["accelerate", "launch", "--config_file", "fsdp.yaml"]`. `stall_seconds` without an
-    optimizer step, loading included, kill the child, which goes on from its last checkpoint.
+    `batch_size` examples make one optimizer step. A device computes its share of them in
+    micro-batches of like lengths, of at most `per_device_train_batch_size` examples and
+    `micro_batch_tokens` tokens, padding included (None: no limit). `dtype` bfloat16 means
+    mixed precision over float32 weights, since an update at these learning rates is smaller
+    than bfloat16's spacing; `auto` is bfloat16 on a GPU, float32 on the CPU, `fastest` tries
+    both on the CPU. `save_every_seconds` and `save_every_steps` write checkpoints from which a
+    killed stage goes on, of which `save_total_limit` are kept. `num_held_out` solutions of
+    held-out problems are read before and after a stage for their loss. `report_to` names TRL's
+    loggers. `launcher` replaces the interpreter, e.g. `["accelerate", "launch", "--config_file",
+    "fsdp.yaml"]`. `stall_seconds` without an optimizer step, loading included, kill the child,
+    which goes on from its last checkpoint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +61,7 @@ class SftConfig(BaseModel):
     learning_rate: float = Field(default=1e-5, gt=0, le=1)
     batch_size: int = Field(default=8, ge=1)
     per_device_train_batch_size: int | None = Field(default=None, ge=1)
+    micro_batch_tokens: int | None = Field(default=None, ge=2)
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     lr_scheduler_type: str = Field(default="cosine", pattern="^(cosine|linear|constant_with_warmup)$")
     weight_decay: float = Field(default=1e-4, ge=0, le=1)
@@ -40,35 +69,51 @@ class SftConfig(BaseModel):
     adam_beta2: float = Field(default=0.95, ge=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=8192, ge=2)
-    dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16)$")
+    dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|fastest)$")
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
     gradient_checkpointing: bool = False
+    lora: LoraConfig | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     num_threads: int | None = Field(default=None, ge=1)
     save_every_steps: int | None = Field(default=None, ge=1)
+    save_every_seconds: float | None = Field(default=600.0, gt=0)
+    # one would be gone before the next is known to be whole
+    save_total_limit: int = Field(default=2, ge=2)
+    num_held_out: int = Field(default=128, ge=0)
+    report_to: tuple[Logger, ...] = ()
     launcher: tuple[str, ...] = ()
     stall_seconds: float = Field(default=3600.0, gt=0)
 
-    @model_validator(mode="after")
-    def _check_batch(self) -> Self:
-        self.split_batch(1)
-        return self
-
-    def split_batch(self, num_processes: int) -> tuple[int, int]:
-        """Return (per-device batch size, gradient accumulation steps) that make `batch_size` exactly.
+    def device_share(self, num_processes: int) -> int:
+        """Return how many examples of an optimizer step each process computes.
 
         Raises:
-            ValueError: If the parts do not divide `batch_size`.
+            ValueError: If `batch_size` cannot be shared out evenly.
         """
-        per_device = self.per_device_train_batch_size or max(1, self.batch_size // num_processes)
-        accumulation, rest = divmod(self.batch_size, per_device * num_processes)
-        if rest or accumulation == 0:
+        share, rest = divmod(self.batch_size, num_processes)
+        if rest or not share:
             raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of per_device_train_batch_size {per_device} "
-                f"x {num_processes} processes; choose a per_device_train_batch_size that divides it"
+                f"sft.batch_size {self.batch_size} cannot be shared out evenly over {num_processes} processes; "
+                f"make it a multiple of {num_processes}"
             )
-        return per_device, accumulation
+        return share
 
     def identity(self) -> dict[str, Any]:
         """Return what goes into content keys: the settings that change what is learnt."""
-        return self.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        settings = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        # a checkpoint keeps the key that it had before there were adapters
+        return {name: value for name, value in settings.items() if name != "lora" or value is not None}
+
+
+def check_loggers(config: SftConfig) -> None:
+    """Refuse loggers that are not installed.
+
+    Raises:
+        ConfigError: With how to get them.
+    """
+    missing = [name for name in config.report_to if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"sft.report_to: {', '.join(missing)} is not installed. Install it (pip install 'heal-distill[logging]'), "
+            "or leave it out: every step is in the view training_steps."
+        )

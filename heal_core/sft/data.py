@@ -7,14 +7,14 @@ shuffles, truncates or packs. What does not belong here: which examples a stage 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from heal_core.chat import encode_text, end_of_turn_id, render_prompt_ids
+from heal_core.chat import encode_text, end_of_turn_id, fit_opening, render_prompt_ids
 from heal_core.errors import TrainingError
 from heal_core.keys import content_key
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED_LABEL = -100
+_PROMPT_END_TOKENS = 8
 COLUMNS = ("example_id", "prompt", "response")
 
 
@@ -36,11 +37,15 @@ class Example:
 
 @dataclass(frozen=True)
 class TokenisedExample:
-    """An example as the model sees it; the first `num_prompt_tokens` carry no loss."""
+    """An example as the model sees it; the first `num_prompt_tokens` carry no loss.
+
+    `position` is its place among all examples of the stage, from 0, those that are too long included.
+    """
 
     example_id: str
     input_ids: list[int]
     num_prompt_tokens: int
+    position: int = 0
 
     @property
     def labels(self) -> list[int]:
@@ -52,8 +57,12 @@ class TokenisedExample:
 class TokenisedExamples:
     """The examples of a stage that fit, and the ids of those that were too long."""
 
-    examples: tuple[TokenisedExample, ...]
+    examples: Sequence[TokenisedExample]
     over_long_ids: tuple[str, ...]
+
+    def lengths(self) -> list[int]:
+        """Return the tokens of each example that fits."""
+        return [len(example.input_ids) for example in self.examples]
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -91,16 +100,31 @@ def tokenise_examples(
 
     Source: METHOD section 5 (docs/method.md).
     """
-    end_id = end_of_turn_id(tokenizer)
-    kept, over_long = [], []
-    for example in examples:
-        prompt_ids = render_prompt_ids(tokenizer, example.prompt)
-        input_ids = [*prompt_ids, *encode_text(tokenizer, example.response), end_id]
-        if len(input_ids) > max_length:
+    kept: list[TokenisedExample] = []
+    over_long = []
+    for example, tokenised in zip(examples, tokenise(examples, tokenizer, max_length), strict=True):
+        if tokenised is None:
             over_long.append(example.example_id)
         else:
-            kept.append(TokenisedExample(example.example_id, input_ids, len(prompt_ids)))
-    return TokenisedExamples(tuple(kept), tuple(over_long))
+            kept.append(tokenised)
+    return TokenisedExamples(kept, tuple(over_long))
+
+
+def tokenise(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[TokenisedExample | None]:
+    """Yield each example as tokens, None for one that has more than `max_length`.
+
+    A response opens `<think>` where the student's template does not, whatever the teacher's did.
+    """
+    end_id = end_of_turn_id(tokenizer)
+    for position, example in enumerate(examples):
+        prompt_ids = render_prompt_ids(tokenizer, example.prompt)
+        prompt_end = str(tokenizer.decode(prompt_ids[-_PROMPT_END_TOKENS:]))
+        response = fit_opening(prompt_end, example.response)
+        input_ids = [*prompt_ids, *encode_text(tokenizer, response), end_id]
+        fits = len(input_ids) <= max_length
+        yield TokenisedExample(example.example_id, input_ids, len(prompt_ids), position) if fits else None
 
 
 def training_order(example_ids: Sequence[str], num_exposures: int, seed: int) -> list[int]:

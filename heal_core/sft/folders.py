@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -37,6 +37,11 @@ def checkpoints_dir(output_dir: Path) -> Path:
 def progress_path(output_dir: Path) -> Path:
     """Return the file in which the child says how far it is."""
     return partial_dir(output_dir) / "progress.json"
+
+
+def preflight_path(output_dir: Path) -> Path:
+    """Return the file in which the child says what it is about to train on."""
+    return partial_dir(output_dir) / "preflight.json"
 
 
 def stopped_path(output_dir: Path) -> Path:
@@ -75,12 +80,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
     `durable` also brings it to disk before the call returns.
     """
+    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), durable=durable)
+
+
+def write_file(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Let `write` write a file that then replaces the one at `path`, at once."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
+    write(temporary)
+    if durable:
+        _sync(temporary)
     temporary.replace(path)
     if durable:
         _sync(path.parent)

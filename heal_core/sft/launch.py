@@ -17,6 +17,7 @@ from pathlib import Path
 from heal_core.children import child_environment, start_child
 from heal_core.errors import TimeIsUpError, TrainingError, TrainingStalledError
 from heal_core.sft import folders
+from heal_core.sft.preflight import PreflightReport
 from heal_core.sft.spec import StageResult, StageSpec, finished_result
 
 LOG_FILE = "train.log"
@@ -33,11 +34,15 @@ class StageProgress:
     loss: float
 
 
-def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | None = None) -> StageResult:
+def run_stage(
+    spec: StageSpec,
+    on_progress: Callable[[StageProgress], None] | None = None,
+    on_preflight: Callable[[PreflightReport], None] | None = None,
+) -> StageResult:
     """Return the result of `spec`: found finished, or trained by a child that dies with this process.
 
-    A stage that was killed resumes from its last whole checkpoint. `on_progress` is called a
-    few times per second at most, in this thread.
+    A stage that was killed resumes from its last whole checkpoint. `on_preflight` is called once
+    the child knows what it trains on, `on_progress` a few times per second at most, in this thread.
 
     Raises:
         TrainingError: With the end of the child's log.
@@ -57,7 +62,7 @@ def run_stage(spec: StageSpec, on_progress: Callable[[StageProgress], None] | No
     with log_path.open("wb") as log:
         child = start_child(child_command(spec, spec_path), env=child_environment(), stdout=log, stderr=log)
         try:
-            _follow(child, spec, on_progress)
+            _follow(child, spec, on_progress, on_preflight)
         finally:
             child.kill()  # a no-op unless waiting was interrupted
             child.wait()
@@ -77,10 +82,14 @@ def child_command(spec: StageSpec, spec_path: Path) -> list[str]:
 
 
 def _follow(
-    child: subprocess.Popen[bytes], spec: StageSpec, on_progress: Callable[[StageProgress], None] | None
+    child: subprocess.Popen[bytes],
+    spec: StageSpec,
+    on_progress: Callable[[StageProgress], None] | None,
+    on_preflight: Callable[[PreflightReport], None] | None,
 ) -> None:
-    path = folders.progress_path(spec.output_dir)
+    path, preflight = folders.progress_path(spec.output_dir), folders.preflight_path(spec.output_dir)
     path.unlink(missing_ok=True)
+    preflight.unlink(missing_ok=True)
     last = None
     moved_at = time.monotonic()
     while True:
@@ -89,6 +98,10 @@ def _follow(
             return
         except subprocess.TimeoutExpired:
             progress = read_progress(path)
+        if on_preflight is not None and preflight.is_file():
+            on_preflight(PreflightReport.model_validate_json(preflight.read_bytes()))
+            on_preflight = None
+            moved_at = time.monotonic()
         if progress is not None and progress != last:
             last, moved_at = progress, time.monotonic()
             if on_progress is not None:

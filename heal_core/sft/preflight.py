@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from heal_core.chat import END_THINK, THINK, opens_thinking
 from heal_core.errors import TrainingError
 from heal_core.sft.data import IGNORED_LABEL, TokenisedExample, TokenisedExamples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_PROMPT_END_TOKENS = 8
+_SHOWN_CHARS = 300
 
 
 class DecodedExample(BaseModel):
@@ -27,6 +31,29 @@ class DecodedExample(BaseModel):
     example_id: str
     without_loss: str
     with_loss: str
+
+
+class Estimate(BaseModel):
+    """What training will compute, and what that takes.
+
+    Attributes:
+        num_padded_tokens: Tokens computed in all, by all processes, padding included.
+        num_micro_batches: Forward and backward passes in all.
+        expected_seconds: Of these passes, from one tried on the largest; None where several processes share the work.
+        expected_memory_mib: At the peak, likewise: of the process, of the GPU on one.
+        num_trained_parameters: With an adapter, those of the adapter.
+        dtype: What is computed in; bfloat16 is mixed precision.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_padded_tokens: int
+    num_micro_batches: int
+    expected_seconds: float | None
+    expected_memory_mib: float | None
+    num_parameters: int
+    num_trained_parameters: int
+    dtype: str
 
 
 class PreflightReport(BaseModel):
@@ -44,6 +71,8 @@ class PreflightReport(BaseModel):
         padding_share: Share of padding in what the model computes, within [0, 1).
         num_optimizer_steps: Expected optimizer steps.
         first_example: The first example of training.
+
+    The rest is as in `Estimate`; None in reports of before these were estimated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +87,12 @@ class PreflightReport(BaseModel):
     num_exposed_tokens: int
     padding_share: float
     num_optimizer_steps: int
+    num_micro_batches: int | None = None
+    expected_seconds: float | None = None
+    expected_memory_mib: float | None = None
+    num_parameters: int | None = None
+    num_trained_parameters: int | None = None
+    dtype: str | None = None
     first_example: DecodedExample
 
 
@@ -84,6 +119,30 @@ def check_examples(tokenised: TokenisedExamples, end_id: int, vocabulary_size: i
                 f"example {example.example_id}: token {max(example.input_ids)} has no embedding (the model "
                 f"has {vocabulary_size}); the tokenizer does not belong to this model"
             )
+
+
+def check_thinking(tokenised: TokenisedExamples, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse an example whose reasoning would not stand between `<think>` and `</think>`, where either is there.
+
+    Looks at the tokens, so that a tokenizer or template that loses a tag is found, whatever the text says.
+
+    Raises:
+        TrainingError: If a region is opened and not closed, closed and not opened, or opened twice.
+    """
+    for example in tokenised.examples:
+        response = str(tokenizer.decode(example.input_ids[example.num_prompt_tokens :]))
+        prompt_end = str(tokenizer.decode(example.input_ids[: example.num_prompt_tokens][-_PROMPT_END_TOKENS:]))
+        is_opened = opens_thinking(prompt_end)
+        num_opened, num_closed = response.count(THINK) + is_opened, response.count(END_THINK)
+        if num_opened == num_closed:
+            continue
+        where = "the student's chat template opens it in the prompt" if is_opened else "the prompt does not open it"
+        raise TrainingError(
+            f"example {example.example_id}: {THINK} is opened {num_opened} times and closed {num_closed} times "
+            f"({where}), so that the student would learn to think without an end, or to answer inside its reasoning; "
+            "take a student whose template suits the teacher's texts, or texts with both tags. "
+            f"It is: {response[:200]!r}"
+        )
 
 
 def check_first_batch(
@@ -141,16 +200,15 @@ def build_report(
     tokenised: TokenisedExamples,
     order: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
+    estimate: Estimate,
     *,
     max_length: int,
-    micro_batch_size: int,
     num_optimizer_steps: int,
 ) -> PreflightReport:
     """Return the figures of a stage whose examples passed `check_examples`."""
-    lengths = [len(example.input_ids) for example in tokenised.examples]
+    lengths = tokenised.lengths()
     num_prompt_tokens = sum(example.num_prompt_tokens for example in tokenised.examples)
-    shown = [lengths[position] for position in order]
-    micro_batches = [shown[i : i + micro_batch_size] for i in range(0, len(shown), micro_batch_size)]
+    num_shown = sum(lengths[position] for position in order)
     first = tokenised.examples[order[0]]
     return PreflightReport(
         num_examples=len(lengths),
@@ -160,12 +218,54 @@ def build_report(
         max_length_tokens=max_length,
         loss_share=1 - num_prompt_tokens / sum(lengths),
         num_exposures=len(order),
-        num_exposed_tokens=sum(shown),
-        padding_share=1 - sum(shown) / sum(len(batch) * max(batch) for batch in micro_batches),
+        num_exposed_tokens=num_shown,
+        padding_share=max(0.0, 1 - num_shown / estimate.num_padded_tokens),
         num_optimizer_steps=num_optimizer_steps,
+        **estimate.model_dump(exclude={"num_padded_tokens"}),
         first_example=DecodedExample(
             example_id=first.example_id,
             without_loss=str(tokenizer.decode(first.input_ids[: first.num_prompt_tokens])),
             with_loss=str(tokenizer.decode(first.input_ids[first.num_prompt_tokens :])),
         ),
     )
+
+
+def describe(report: PreflightReport) -> str:
+    """Return the report as a person reads it: figures, then the first example with where its loss begins."""
+    counts = (
+        f"{report.num_examples:,} examples, {report.num_tokens:,} tokens ({report.loss_share:.0%} carry loss), "
+        f"the longest {report.longest_tokens:,} of {report.max_length_tokens:,}; {report.num_dropped_over_long:,} "
+        f"({_share(report.num_dropped_over_long, report.num_examples):.1%}) too long and dropped"
+    )
+    work = f"{report.num_optimizer_steps:,} optimizer steps, {report.num_exposed_tokens:,} tokens"
+    if report.num_micro_batches is not None:
+        work += f" in {report.num_micro_batches:,} passes, {report.padding_share:.1%} padding"
+    if report.num_parameters and report.num_trained_parameters != report.num_parameters:
+        work += f"; trains {report.num_trained_parameters:,} of {report.num_parameters:,} parameters"
+    if report.expected_seconds is not None and report.expected_memory_mib is not None:
+        work += f"; about {_duration(report.expected_seconds)} and {report.expected_memory_mib / 1024:.1f} GiB"
+    first = report.first_example
+    example = (
+        f"first example {first.example_id[:12]}, without loss: {_shorten(first.without_loss)!r}; "
+        f"with loss: {_shorten(first.with_loss)!r}"
+    )
+    return f"{counts}; {work} in {report.dtype}\n{example}"
+
+
+def _share(num_dropped: int, num_kept: int) -> float:
+    return num_dropped / (num_dropped + num_kept)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _shorten(text: str) -> str:
+    half = _SHOWN_CHARS // 2
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:half]} ... {text[-half:]}"

@@ -33,6 +33,9 @@ class StageSpec(BaseModel):
         num_optimizer_steps: Optimizer steps; the examples are cycled until they are taken.
         output_dir: The finished model's folder; must not exist, or hold this very training.
         config: How to train.
+        held_out_path: The same columns, of solutions of held-out problems whose loss is measured; never trained on.
+        tokenised_dir: Where tokenised examples are kept; None: beside the checkpoints, until the stage is finished.
+        logging_dir: Where loggers that write files write them.
         stop_at: When to stop after a checkpoint, to go on another time; not part of what is trained.
     """
 
@@ -47,6 +50,9 @@ class StageSpec(BaseModel):
     num_optimizer_steps: int = Field(ge=1)
     output_dir: Path
     config: SftConfig
+    held_out_path: Path | None = None
+    tokenised_dir: Path | None = None
+    logging_dir: Path | None = None
     stop_at: datetime | None = None
 
     @property
@@ -61,7 +67,13 @@ class StageSpec(BaseModel):
 
 
 class StepLog(BaseModel):
-    """One optimizer step; loss in nats per token that carries loss."""
+    """One optimizer step, as the trainer took it; loss in nats per token that carries loss.
+
+    Attributes:
+        num_tokens: Tokens that were read, without padding; None in results of before these were noted.
+        seconds: Time since the step before; of the first after a start, since training began.
+        positions: The examples that were read, by their place among the stage's, in the order of the data.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,6 +81,20 @@ class StepLog(BaseModel):
     loss: float
     learning_rate: float
     grad_norm: float
+    num_tokens: int | None = None
+    seconds: float | None = None
+    positions: tuple[int, ...] = ()
+
+
+class HeldOutLoss(BaseModel):
+    """The loss on solutions of held-out problems after a step (0: before training), nats per token of the solutions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    loss: float
+    num_tokens: int
+    num_examples: int
 
 
 class StageResult(BaseModel):
@@ -81,6 +107,8 @@ class StageResult(BaseModel):
         loss_first: Loss of the first step, nats per token.
         loss_last: Loss of the last step, nats per token.
         steps: Every optimizer step, also those before a resume.
+        held_out: Before the first step and after the last; empty where there are no held-out solutions.
+        num_trained_parameters: With an adapter, those of the adapter.
         resumed_from_step: Where the process that finished had begun; 0 = from scratch.
         seconds: Wall time of that process from the data to the saved model, without imports.
         peak_memory_mib: Of the GPU, or of the process where there is none.
@@ -98,6 +126,9 @@ class StageResult(BaseModel):
     loss_first: float
     loss_last: float
     steps: tuple[StepLog, ...]
+    held_out: tuple[HeldOutLoss, ...] = ()
+    num_parameters: int | None = None
+    num_trained_parameters: int | None = None
     resumed_from_step: int
     seconds: float
     peak_memory_mib: float

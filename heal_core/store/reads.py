@@ -282,6 +282,21 @@ def read_stage(store: Store, run_id: str, arm: str, stage: str) -> list[dict[str
     )
 
 
+def read_held_out_solutions(store: Store, run_id: str, limit: int) -> list[str]:
+    """Return the ids of the teacher's right answers to held-out problems, the first of each, of up to `limit` problems.
+
+    Which problems is decided by their ids, which are hashes, so that fewer are a part of more.
+    """
+    rows = store.rows(
+        "SELECT first(trajectory_id ORDER BY sample_index, trajectory_id) AS trajectory_id FROM run_trajectories "
+        "JOIN run_problems USING (run_id, problem_id) "
+        "WHERE run_id = ? AND phase = 'rollouts' AND split = 'held_out' AND label = 'correct' "
+        "GROUP BY problem_id ORDER BY problem_id LIMIT ?",
+        [run_id, limit],
+    )
+    return [row["trajectory_id"] for row in rows]
+
+
 def read_extra_tokens(store: Store, run_id: str) -> dict[str, int]:
     """Return the completion tokens that HEAL spent beyond the base rollouts, by training problem."""
     rows = store.rows(

@@ -488,6 +488,111 @@ COMMENT ON COLUMN stage_mix.band IS 'Band of the problem.';
 COMMENT ON COLUMN stage_mix.num_examples IS 'Examples.';
 COMMENT ON COLUMN stage_mix.num_tokens IS 'Tokens that were sampled for them; the kept prefix of a repair is not in it.';
 
+CREATE OR REPLACE VIEW training_steps AS
+SELECT run_id, arm, stage, checkpoint_id, s.step, s.loss, s.learning_rate, s.grad_norm, s.num_tokens, s.seconds,
+       s.num_tokens / nullif(s.seconds, 0) AS tokens_per_second
+FROM (
+    SELECT r.run_id, r.arm, c.stage, c.checkpoint_id,
+           unnest(from_json(c.result -> '$.steps', '[{"step": "INTEGER", "loss": "DOUBLE", "learning_rate": "DOUBLE",
+               "grad_norm": "DOUBLE", "num_tokens": "BIGINT", "seconds": "DOUBLE"}]')) AS s
+    FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.phase = 'training'
+);
+COMMENT ON VIEW training_steps IS 'Each optimizer step of each stage, as the trainer took it.';
+COMMENT ON COLUMN training_steps.run_id IS 'The run.';
+COMMENT ON COLUMN training_steps.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN training_steps.stage IS 'I, II or III.';
+COMMENT ON COLUMN training_steps.checkpoint_id IS 'The stage that was trained, perhaps for another run or arm that trains alike.';
+COMMENT ON COLUMN training_steps.step IS 'Which step of the stage, from 1.';
+COMMENT ON COLUMN training_steps.loss IS 'Mean loss of the step''s tokens, nats per token that carries loss, before the step.';
+COMMENT ON COLUMN training_steps.learning_rate IS 'With which the step was taken.';
+COMMENT ON COLUMN training_steps.grad_norm IS 'Norm of the gradient, before it was clipped.';
+COMMENT ON COLUMN training_steps.num_tokens IS 'Tokens that were read, prompts included, without padding; null in checkpoints of before this was noted.';
+COMMENT ON COLUMN training_steps.seconds IS 'Time since the step before; null in checkpoints of before this was noted.';
+COMMENT ON COLUMN training_steps.tokens_per_second IS 'num_tokens over seconds; null likewise.';
+
+CREATE OR REPLACE VIEW training_order AS
+SELECT o.run_id, o.arm, o.stage, o.checkpoint_id, o.step, o.exposure_index, e.trajectory_id, e.problem_id
+FROM (
+    SELECT run_id, arm, stage, checkpoint_id, step, position,
+           row_number() OVER (PARTITION BY run_id, arm, stage ORDER BY step, place) - 1 AS exposure_index
+    FROM (
+        SELECT run_id, arm, stage, checkpoint_id, s.step, unnest(s.positions) AS position,
+               generate_subscripts(s.positions, 1) AS place
+        FROM (
+            SELECT r.run_id, r.arm, c.stage, c.checkpoint_id,
+                   unnest(from_json(c.result -> '$.steps', '[{"step": "INTEGER", "positions": ["INTEGER"]}]')) AS s
+            FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.phase = 'training'
+        )
+    )
+) o
+JOIN stage_examples e ON e.run_id = o.run_id AND e.arm = o.arm AND e.stage = o.stage AND e.position = o.position;
+COMMENT ON VIEW training_order IS 'Which example was read when, as the trainer''s own data loader gave them: a row for each time that an example was seen.';
+COMMENT ON COLUMN training_order.run_id IS 'The run.';
+COMMENT ON COLUMN training_order.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN training_order.stage IS 'I, II or III.';
+COMMENT ON COLUMN training_order.checkpoint_id IS 'The stage that was trained.';
+COMMENT ON COLUMN training_order.step IS 'The optimizer step, from 1.';
+COMMENT ON COLUMN training_order.exposure_index IS 'Place in the order of the whole stage, from 0.';
+COMMENT ON COLUMN training_order.trajectory_id IS 'The example.';
+COMMENT ON COLUMN training_order.problem_id IS 'Its problem.';
+
+CREATE OR REPLACE VIEW training_stages AS
+SELECT r.run_id, r.arm, c.stage, c.checkpoint_id, c.parent_checkpoint_id, c.num_examples, c.num_dropped_over_long,
+       (p ->> '$.num_tokens')::BIGINT AS num_example_tokens, (p ->> '$.longest_tokens')::INTEGER AS longest_tokens,
+       (p ->> '$.loss_share')::DOUBLE AS loss_share, c.num_optimizer_steps, c.num_tokens,
+       (p ->> '$.num_micro_batches')::BIGINT AS num_micro_batches, (p ->> '$.padding_share')::DOUBLE AS padding_share,
+       c.loss_first, c.loss_last, h.held_out_before, h.held_out_after, h.num_held_out,
+       (c.result ->> '$.num_parameters')::BIGINT AS num_parameters,
+       (c.result ->> '$.num_trained_parameters')::BIGINT AS num_trained_parameters,
+       c.result ->> '$.dtype' AS dtype, c.result ->> '$.device' AS device,
+       c.seconds, (p ->> '$.expected_seconds')::DOUBLE AS expected_seconds,
+       (c.result ->> '$.peak_memory_mib')::DOUBLE AS peak_memory_mib,
+       (p ->> '$.expected_memory_mib')::DOUBLE AS expected_memory_mib,
+       p ->> '$.first_example.without_loss' AS first_prompt, p ->> '$.first_example.with_loss' AS first_response
+FROM run_rows r
+JOIN (SELECT *, result -> '$.preflight' AS p FROM checkpoints) c ON c.checkpoint_id = r.row_id
+LEFT JOIN (
+    SELECT checkpoint_id, min_by(h.loss, h.step) AS held_out_before,
+           CASE WHEN max(h.step) > 0 THEN max_by(h.loss, h.step) END AS held_out_after,
+           any_value(h.num_examples) AS num_held_out
+    FROM (
+        SELECT checkpoint_id, unnest(from_json(result -> '$.held_out',
+                   '[{"step": "INTEGER", "loss": "DOUBLE", "num_examples": "INTEGER"}]')) AS h
+        FROM checkpoints
+    ) GROUP BY checkpoint_id
+) h USING (checkpoint_id)
+WHERE r.phase = 'training';
+COMMENT ON VIEW training_stages IS 'Each trained stage: what was known before its first step (pre-flight), and what came of it.';
+COMMENT ON COLUMN training_stages.run_id IS 'The run.';
+COMMENT ON COLUMN training_stages.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN training_stages.stage IS 'I, II or III.';
+COMMENT ON COLUMN training_stages.checkpoint_id IS 'The stage; arms and runs that train alike share it.';
+COMMENT ON COLUMN training_stages.parent_checkpoint_id IS 'The stage that it began with; null for the untrained student.';
+COMMENT ON COLUMN training_stages.num_examples IS 'Distinct examples trained on.';
+COMMENT ON COLUMN training_stages.num_dropped_over_long IS 'Examples longer than max_length, which are dropped whole, never cut.';
+COMMENT ON COLUMN training_stages.num_example_tokens IS 'Tokens of the distinct examples, prompts included.';
+COMMENT ON COLUMN training_stages.longest_tokens IS 'Tokens of the longest of them.';
+COMMENT ON COLUMN training_stages.loss_share IS 'Share of those tokens that carry loss, within (0, 1).';
+COMMENT ON COLUMN training_stages.num_optimizer_steps IS 'Optimizer steps.';
+COMMENT ON COLUMN training_stages.num_tokens IS 'Tokens read in all, repeats and prompts included, without padding.';
+COMMENT ON COLUMN training_stages.num_micro_batches IS 'Forward and backward passes; null in checkpoints of before this was noted.';
+COMMENT ON COLUMN training_stages.padding_share IS 'Share of padding in what was computed, within [0, 1).';
+COMMENT ON COLUMN training_stages.loss_first IS 'Loss of the first step, nats per token.';
+COMMENT ON COLUMN training_stages.loss_last IS 'Loss of the last step, nats per token.';
+COMMENT ON COLUMN training_stages.held_out_before IS 'Loss before the first step on the teacher''s solutions of held-out problems, nats per token; null where there were none.';
+COMMENT ON COLUMN training_stages.held_out_after IS 'The same after the last step.';
+COMMENT ON COLUMN training_stages.num_held_out IS 'How many solutions that is the mean over the tokens of; those of the run that trained the stage.';
+COMMENT ON COLUMN training_stages.num_parameters IS 'Parameters of the student; null in checkpoints of before this was noted.';
+COMMENT ON COLUMN training_stages.num_trained_parameters IS 'Those that were trained: with an adapter, the adapter''s.';
+COMMENT ON COLUMN training_stages.dtype IS 'float32, or bfloat16 for mixed precision.';
+COMMENT ON COLUMN training_stages.device IS 'cpu or cuda.';
+COMMENT ON COLUMN training_stages.seconds IS 'Wall time of the process that finished it.';
+COMMENT ON COLUMN training_stages.expected_seconds IS 'What was expected of the passes before the first step; null where several processes trained.';
+COMMENT ON COLUMN training_stages.peak_memory_mib IS 'Of the GPU, or of the process where there is none.';
+COMMENT ON COLUMN training_stages.expected_memory_mib IS 'What was expected before the first step; null where several processes trained.';
+COMMENT ON COLUMN training_stages.first_prompt IS 'The first example of training: what carries no loss.';
+COMMENT ON COLUMN training_stages.first_response IS 'The first example of training: what is learnt, end of turn included.';
+
 CREATE OR REPLACE VIEW eval_summary AS
 SELECT e.*, e.avg_at_k - base.avg_at_k AS gain_over_base,
        CASE WHEN teacher.avg_at_k > base.avg_at_k

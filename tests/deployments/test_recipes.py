@@ -90,8 +90,7 @@ def test_the_servers_of_the_header_give_what_the_recipe_asks_for() -> None:
 def test_the_launcher_finds_its_file_and_the_batch_divides() -> None:
     sft = load("paper-scale.yaml").sft
     fsdp = yaml.safe_load((ROOT / sft.launcher[-1]).read_text())
-    per_device, accumulation = sft.split_batch(fsdp["num_processes"])
-    assert per_device * accumulation * fsdp["num_processes"] == sft.batch_size
+    assert sft.device_share(fsdp["num_processes"]) == 1
     # transformers refuses to do it twice
     assert sft.gradient_checkpointing and not fsdp["fsdp_config"]["fsdp_activation_checkpointing"]
 

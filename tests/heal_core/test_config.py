@@ -94,7 +94,7 @@ def test_all_faults_are_told_at_once() -> None:
         ({"curriculum": {"epochs": [1, 2]}}, "key 'curriculum.epochs.2' is required"),
         ({"hints": {"arm": "answers"}}, "key 'hints.arm' has the value 'answers'"),
         ({5: 3}, "key '5' has the value 5: keys should be strings"),
-        ({"sft": {"batch_size": 3, "per_device_train_batch_size": 2}}, "batch_size 3 is not a multiple of"),
+        ({"sft": {"save_total_limit": 1}}, "key 'sft.save_total_limit' has the value 1"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(changes: dict[Any, Any], said: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -62,3 +63,19 @@ def test_a_server_that_turns_out_to_lack_what_is_asked_later_is_refused_when_it_
     check_found(config(teacher=SERVED, scorer=HF), served, plain)
     check_found(config(teacher=SERVED, **NO_REPAIRS), served, plain)
     check_found(config(teacher=SERVED), EngineConfig(model_name_or_path="a student"), frozenset())
+
+
+def test_an_adapter_alone_is_refused_where_the_student_is_served() -> None:
+    adapter = {"sft": {"lora": {"save": "adapter"}}}
+    check_roles(config(**adapter))
+    served = {"student": {"model_name_or_path": "m", "engine": "vllm"}}
+    check_roles(config(**served, sft={"lora": {}}))
+    with pytest.raises(ConfigError, match=r"set sft\.lora\.save=merged"):
+        check_roles(config(**served, **adapter))
+
+
+def test_a_logger_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trackio" else found(name))
+    with pytest.raises(ConfigError, match=r"report_to: trackio is not installed.*heal-distill\[logging\]"):
+        check_roles(config(sft={"report_to": ["trackio"]}))

@@ -136,7 +136,7 @@ class Lab:
         config = self.config(workspace, changes or {})
         return dict(self._call_in_flow(lambda: flows.heal.distil(config, **options), workspace / "cache"))
 
-    def train(self, spec: StageSpec, on_progress: Any = None) -> StageResult:
+    def train(self, spec: StageSpec, on_progress: Any = None, on_preflight: Any = None) -> StageResult:
         """Return the result of a stage, after writing its folder."""
         self.ledger.calls["stages"] += 1
         examples = pl.read_parquet(spec.examples_path).rows()

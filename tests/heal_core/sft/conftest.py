@@ -24,7 +24,7 @@ CONTEXT_TOKENS = 128
 
 def new_tokenizer(chat_template: str | None) -> PreTrainedTokenizerFast:
     """Return a tokenizer of the 256 bytes and five special tokens; its EOS is not what ends a turn."""
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *pre_tokenizers.ByteLevel.alphabet()])}
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()

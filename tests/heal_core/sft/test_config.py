@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from heal_core.sft.config import SftConfig
+from heal_core.sft.config import LoraConfig, SftConfig
 
 
 def test_defaults_are_the_methods() -> None:
@@ -12,20 +12,14 @@ def test_defaults_are_the_methods() -> None:
     assert (config.weight_decay, config.adam_beta1, config.adam_beta2) == (1e-4, 0.9, 0.95)
 
 
-def test_batch_is_split_over_devices_and_accumulation() -> None:
-    # 8 = 2 per device x 2 processes x 2 accumulated
-    assert SftConfig(per_device_train_batch_size=2).split_batch(2) == (2, 2)
-    assert SftConfig().split_batch(1) == (8, 1)
-    assert SftConfig().split_batch(4) == (2, 1)
+def test_a_step_is_shared_out_evenly_over_processes() -> None:
+    assert [SftConfig().device_share(n) for n in (1, 2, 8)] == [8, 4, 1]
 
 
-def test_batches_that_cannot_be_exact_are_refused() -> None:
-    with pytest.raises(ValidationError, match="batch_size 8 is not a multiple"):
-        SftConfig(per_device_train_batch_size=3)
-    with pytest.raises(ValueError, match="3 processes"):
-        SftConfig().split_batch(3)
-    with pytest.raises(ValueError, match="16 processes"):
-        SftConfig().split_batch(16)
+@pytest.mark.parametrize("num_processes", [3, 16])
+def test_a_step_that_cannot_be_shared_out_evenly_is_refused(num_processes: int) -> None:
+    with pytest.raises(ValueError, match=f"evenly over {num_processes} processes"):
+        SftConfig().device_share(num_processes)
 
 
 def test_identity_holds_what_is_learnt_and_not_where() -> None:
@@ -33,6 +27,19 @@ def test_identity_holds_what_is_learnt_and_not_where() -> None:
     assert SftConfig(num_threads=2, save_every_steps=5, device="cpu").identity() == config.identity()
     assert SftConfig(learning_rate=2e-5).identity() != config.identity()
     assert SftConfig(seed=1).identity() != config.identity()
+    watched = SftConfig(num_held_out=0, report_to=("tensorboard",), micro_batch_tokens=64, save_total_limit=3)
+    assert watched.identity() == config.identity()
+
+
+def test_an_adapter_is_part_of_what_is_learnt_and_none_leaves_the_key_as_it_was() -> None:
+    assert "lora" not in SftConfig().identity()
+    ranks = [SftConfig(lora=LoraConfig(r=r)).identity() for r in (8, 16)]
+    assert ranks[0] != ranks[1] != SftConfig().identity()
+
+
+def test_the_checkpoint_before_is_always_kept() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        SftConfig(save_total_limit=1)
 
 
 def test_unknown_keys_are_refused() -> None:

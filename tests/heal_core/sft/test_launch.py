@@ -18,12 +18,13 @@ from heal_core.errors import TimeIsUpError, TrainingError, TrainingStalledError
 from heal_core.sft import folders
 from heal_core.sft.config import SftConfig
 from heal_core.sft.launch import StageProgress, child_command, read_progress, run_stage
-from heal_core.sft.spec import StageResult, StageSpec, read_result
+from heal_core.sft.spec import StageResult, StageSpec, StepLog, read_result
 
 # 11 prompt tokens (8 bytes, 3 special) and 3 response tokens each; the last does not fit the context
 ROWS = [(f"e{i}", f"{i:02d} + 1 =", f"{i + 1:02d}") for i in range(20)] + [("long", "p", "1" * 200)]
 CONFIG = SftConfig(learning_rate=3e-3, num_threads=1, device="cpu", per_device_train_batch_size=4)
 NUM_STEPS = 120
+IN_A_SMALL_DISK = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
 
 Trained = tuple[StageSpec, StageResult, list[StageProgress]]
 
@@ -110,6 +111,11 @@ def test_a_finished_stage_is_not_trained_again(trained: Trained) -> None:
         run_stage(spec.model_copy(update={"num_optimizer_steps": 5}))
 
 
+def untimed(result: StageResult) -> list[StepLog]:
+    """Return the steps of a stage without the time that they took."""
+    return [step.model_copy(update={"seconds": None}) for step in result.steps]
+
+
 def wait_for_checkpoint(child: subprocess.Popen[bytes], folder: Path, count: int) -> None:
     deadline = time.monotonic() + 120
     while len(list(folder.glob("checkpoint-*/complete.json"))) < count:
@@ -147,12 +153,61 @@ def test_a_killed_stage_resumes_before_its_torn_checkpoint_to_the_same_weights(
     result = run_stage(killed)
     # the kill may fall between the writing of a third checkpoint and the removal of the first
     assert result.resumed_from_step == (folders.checkpoint_step(before) if before else 0)
-    assert result.steps == trained[1].steps
+    assert untimed(result) == untimed(trained[1])
     expected = load_file(trained[0].output_dir / "model.safetensors")
     found = load_file(killed.output_dir / "model.safetensors")
     assert expected.keys() == found.keys()
     for name, weights in expected.items():
         np.testing.assert_array_equal(found[name], weights)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("moment", ["checkpoint-{}", "checkpoint-{}/complete.json"])
+def test_a_kill_at_any_step_while_or_after_its_checkpoint_is_written_ends_at_the_same_weights(
+    trained: Trained, tmp_path: Path, moment: str
+) -> None:
+    num_steps = 6
+    config = CONFIG.model_copy(update={"save_every_steps": 1})
+    undisturbed = trained[0].model_copy(update={"output_dir": tmp_path / "whole", "num_optimizer_steps": num_steps})
+    expected = run_stage(undisturbed)
+    spec = undisturbed.model_copy(update={"output_dir": tmp_path / "checkpoint", "config": config})
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    for step in range(1, num_steps):
+        awaited = folders.checkpoints_dir(spec.output_dir) / moment.format(step)
+        child = start_child(child_command(spec, tmp_path / "spec.json"))
+        while not awaited.exists() and child.poll() is None:
+            time.sleep(0.0005)
+        child.kill()
+        assert child.wait() == -9, "the child ended before it could be killed"
+    result = run_stage(spec)
+    assert result.resumed_from_step >= num_steps - 2
+    assert untimed(result) == untimed(expected)
+    for name, weights in load_file(spec.output_dir / "model.safetensors").items():
+        np.testing.assert_array_equal(weights, load_file(undisturbed.output_dir / "model.safetensors")[name])
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_the_last_whole_checkpoint_kept(trained: Trained, tmp_path: Path) -> None:
+    mount = f"mount -t tmpfs -o size=2m none {tmp_path}"
+    if subprocess.run([*IN_A_SMALL_DISK, mount], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a small disk")
+    config = CONFIG.model_copy(update={"save_every_steps": 1, "save_total_limit": 100})
+    # a checkpoint of the student, with the optimizer's moments, has 0.5 MB
+    spec = trained[0].model_copy(update={"output_dir": tmp_path / "checkpoint", "config": config})
+    path = trained[0].output_dir.with_name("small_disk.json")
+    path.write_text(spec.model_dump_json())
+    script = (
+        f'{mount} && "$0" -m heal_core.sft {path}; code=$?; ls {tmp_path}/*/checkpoints/*/complete.json; exit $code'
+    )
+    done = subprocess.run(
+        [*IN_A_SMALL_DISK, script, sys.executable], capture_output=True, text=True, check=False, cwd=Path.cwd()
+    )
+    assert done.returncode == 2, done.stderr
+    kept = [Path(line).parent.name for line in done.stdout.split()]
+    assert kept, "no checkpoint fits: a larger disk is needed here"
+    newest = max(kept, key=lambda name: int(name.partition("-")[2]))
+    assert "stage I of arm heal: the disk is full" in done.stderr
+    assert f"{newest} is kept, and the stage goes on from it once there is room" in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow
@@ -175,7 +230,7 @@ def test_a_stage_stops_at_its_time_with_a_checkpoint_and_goes_on_to_the_same_wei
     assert not spec.output_dir.exists()
     result = run_stage(spec.model_copy(update={"stop_at": datetime.now(UTC) + timedelta(hours=1)}))
     assert result.resumed_from_step == 2
-    assert result.steps == trained[1].steps
+    assert untimed(result) == untimed(trained[1])
     expected = load_file(trained[0].output_dir / "model.safetensors")
     for name, weights in load_file(spec.output_dir / "model.safetensors").items():
         np.testing.assert_array_equal(weights, expected[name])

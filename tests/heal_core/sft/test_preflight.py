@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from heal_core.errors import TrainingError
 from heal_core.sft.data import Example, TokenisedExample, TokenisedExamples, tokenise_examples
-from heal_core.sft.preflight import build_report, check_examples, check_first_batch
+from heal_core.sft.preflight import Estimate, build_report, check_examples, check_first_batch, check_thinking, describe
+from tests.heal_core.sft.conftest import CHAT_TEMPLATE, new_tokenizer
 
 END = 9
 EXAMPLES = [TokenisedExample("a", [1, 2, 3, END], 2), TokenisedExample("b", [4, 5, END], 1)]
 INPUT_IDS = [[1, 2, 3, END], [4, 5, END, 0]]
 LABELS = [[-100, -100, 3, END], [-100, 5, END, -100]]
 MASK = [[1, 1, 1, 1], [1, 1, 1, 0]]
+
+ESTIMATE = Estimate(
+    num_padded_tokens=32, num_micro_batches=2, expected_seconds=90.0, expected_memory_mib=1536.0,
+    num_parameters=1000, num_trained_parameters=1000, dtype="float32",
+)  # fmt: skip
 
 
 def changed(rows: list[list[int]], row: int, column: int, value: int) -> list[list[int]]:
@@ -69,12 +77,64 @@ def test_report_counts_tokens_loss_and_padding(tokenizer: PreTrainedTokenizerFas
     # 4 prompt tokens each ("<|user|>", one byte, "<|end|>", "<|assistant|>"); lengths 4+1+1 = 6, 4+3+1 = 8
     examples = [Example("a", "p", "1"), Example("b", "q", "123"), Example("c", "p", "1" * 50)]
     tokenised = tokenise_examples(examples, tokenizer, 20)
-    report = build_report(tokenised, [0, 1, 1, 0], tokenizer, max_length=20, micro_batch_size=2, num_optimizer_steps=1)
+    # two micro-batches of 2 x 8 positions hold 14 tokens each
+    report = build_report(tokenised, [0, 1, 1, 0], tokenizer, ESTIMATE, max_length=20, num_optimizer_steps=1)
     assert (report.num_examples, report.num_dropped_over_long) == (2, 1)
     assert (report.num_tokens, report.longest_tokens) == (14, 8)
     assert report.loss_share == pytest.approx(6 / 14)
     assert (report.num_exposures, report.num_exposed_tokens) == (4, 28)
-    # two micro-batches of 2 x 8 positions hold 14 tokens each
     assert report.padding_share == pytest.approx(4 / 32)
     assert report.first_example.without_loss == "<|user|>p<|end|><|assistant|>"
     assert report.first_example.with_loss == "1<|end|>"
+    told = describe(report)
+    assert "2 examples, 14 tokens (43% carry loss), the longest 8 of 20; 1 (33.3%) too long and dropped" in told
+    assert "1 optimizer steps, 28 tokens in 2 passes, 12.5% padding; about 90 s and 1.5 GiB in float32" in told
+    assert "without loss: '<|user|>p<|end|><|assistant|>'; with loss: '1<|end|>'" in told
+
+
+def thinking_tokenizer(opening: str) -> PreTrainedTokenizerFast:
+    return new_tokenizer(CHAT_TEMPLATE.replace("<|assistant|>{%", f"<|assistant|>{opening}{{%"))
+
+
+@pytest.mark.parametrize("response", ["so 2", "<think>1 and 1</think>so 2", "1 and 1</think>so 2"])
+def test_a_response_opens_thinking_where_the_template_does_not(response: str) -> None:
+    tokenizer = thinking_tokenizer("")
+    tokenised = tokenise_examples([Example("a", "1+1", response)], tokenizer, 100)
+    check_thinking(tokenised, tokenizer)
+    (example,) = tokenised.examples
+    learnt = tokenizer.decode(example.input_ids[example.num_prompt_tokens : -1])
+    added = "<think>\n" if response.startswith("1") else ""
+    assert learnt == added + response
+
+
+@pytest.mark.parametrize("opening", ["<think>", "<think>\n", ""])
+def test_what_the_template_opens_is_not_opened_twice(opening: str) -> None:
+    tokenizer = thinking_tokenizer("<think>\n")
+    tokenised = tokenise_examples([Example("a", "1+1", f"{opening}1 and 1</think>so 2")], tokenizer, 100)
+    check_thinking(tokenised, tokenizer)
+    whole = tokenizer.decode(tokenised.examples[0].input_ids)
+    assert whole.endswith("<|assistant|><think>\n1 and 1</think>so 2<|end|>")
+
+
+@pytest.mark.parametrize(
+    ("opening", "response", "counts"),
+    [
+        ("<think>\n", "so 2", "opened 1 times and closed 0 times"),
+        ("", "<think>1 and 1", "opened 1 times and closed 0 times"),
+        ("", "<think>1</think><think>so", "opened 2 times and closed 1 times"),
+    ],
+)
+def test_thinking_without_an_end_is_refused(opening: str, response: str, counts: str) -> None:
+    tokenizer = thinking_tokenizer(opening)
+    tokenised = tokenise_examples([Example("a", "1+1", response)], tokenizer, 100)
+    with pytest.raises(TrainingError, match=f"example a: <think> is {counts}"):
+        check_thinking(tokenised, tokenizer)
+
+
+def test_a_tag_that_was_lost_on_the_way_to_tokens_is_found() -> None:
+    tokenizer = thinking_tokenizer("")
+    (example,) = tokenise_examples([Example("a", "1+1", "<think>1</think>2")], tokenizer, 100).examples
+    slash = tokenizer.convert_tokens_to_ids("/")
+    damaged = replace(example, input_ids=[token for token in example.input_ids if token != slash])
+    with pytest.raises(TrainingError, match="opened 2 times and closed 0 times"):
+        check_thinking(TokenisedExamples((damaged,), ()), tokenizer)

@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import compare, doctor, imports, look, plan, run, sql, store, verify
+from flows.cli import compare, doctor, export, imports, look, plan, run, sql, store, verify
 from heal_core import interruption
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
@@ -38,6 +38,7 @@ app.command("show")(look.show)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
+app.add_typer(export.app)
 app.add_typer(store.app)
 
 

@@ -27,19 +27,15 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def openr1(finished_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of some problems of the finished run with all their rollouts, as OpenR1 writes it."""
+    """A file of some problems of the finished run with all their rollouts, as `heal export` writes it."""
     bands = finished_run.rows("SELECT problem_id, split, band FROM bands ORDER BY problem_id")
     ids = [row["problem_id"] for row in bands if row["split"] == "held_out"][:2]
     for band, num in WANTED.items():
         ids += [row["problem_id"] for row in bands if row["split"] == "train" and row["band"] == band][:num]
-    rows = finished_run.rows(
-        "SELECT p.question AS problem, p.answer, 'Number Theory' AS problem_type, "
-        "'math-word-problem' AS question_type, 'lab' AS source, p.uuid, "
-        "list(t.text ORDER BY t.sample_index) AS generations, "
-        "list(t.finish_reason ORDER BY t.sample_index) AS finish_reasons "
-        "FROM run_trajectories t JOIN problems p USING (problem_id) "
-        f"WHERE t.phase = 'rollouts' AND p.problem_id IN {tuple(ids)} GROUP BY ALL ORDER BY p.question"
-    )
+    exported = tmp_path_factory.mktemp("exported") / "openr1.parquet"
+    done = finished_run.heal("export", "openr1", exported, "-w", finished_run.workspace, "--held-out")
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in pq.read_table(exported).to_pylist() if row["problem_id"] in ids]
     assert len(rows) >= 10
     rows[0]["generations"].append("much too long " * 1000)
     rows[0]["finish_reasons"].append("length")

@@ -1,0 +1,211 @@
+"""`heal export`: what a run made, in the layouts that other tools read, also while a run writes. Without Prefect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flows.cli.look import WorkspaceOption
+
+if TYPE_CHECKING:
+    from heal_core.export.openr1 import OpenR1Export
+    from heal_core.export.stage import StageExport
+
+app = typer.Typer(
+    name="export",
+    help="Write training data or problems for other tools to read.",
+    no_args_is_help=True,
+)
+
+RunOption = Annotated[
+    str, typer.Option("--run", help="A run: the beginning of its id, `last` or `previous`.", metavar="RUN")
+]
+ArmOption = Annotated[str, typer.Option(help="heal, rejection_sampling or equal_tokens.")]
+StageOption = Annotated[
+    Literal["I", "II", "III"], typer.Option(help="Each stage holds the one before; III is what was trained on last.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+CheckOption = Annotated[
+    bool, typer.Option(help="Render each example with the student's chat template. Takes seconds to load.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+TRL_DEFAULT_LENGTH = 1024
+"""What TRL's `max_length` is unless it is set: longer examples lose their end."""
+
+
+@app.command("messages")
+def export_messages(
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .jsonl or .parquet.")],
+    workspace: WorkspaceOption = Path("."),
+    run: RunOption = "last",
+    arm: ArmOption = "heal",
+    stage: StageOption = "III",
+    layout: Annotated[
+        Literal["messages", "prompt-completion", "text"],
+        typer.Option(help="messages; prompt and completion as messages; or both as text, rendered as HEAL trains it."),
+    ] = "messages",
+    check: CheckOption = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing if the chat template would lose or change a text.")
+    ] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the examples of a stage for TRL, in training order: one user and one assistant turn each."""
+    from heal_core.export.files import check_target
+    from heal_core.export.stage import StageExporter
+    from heal_core.store.compare import find_compared_run
+    from heal_core.store.inspect import open_store
+    from heal_core.store.workspace import Workspace
+
+    check_target(path, force)
+    with open_store(workspace) as store:
+        exporter = StageExporter(store, Workspace(workspace), find_compared_run(store, run), arm, stage)
+        exported = exporter.write_for_trl(path, layout, check, strict)
+    _print_stage(exported, as_json, {})
+
+
+@app.command("sharegpt")
+def export_sharegpt(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="LLaMA-Factory's dataset_dir, or a new folder.")],
+    workspace: WorkspaceOption = Path("."),
+    run: RunOption = "last",
+    arm: ArmOption = "heal",
+    stage: StageOption = "III",
+    name: Annotated[
+        str | None, typer.Option(help="What the data set is called; by default after arm and stage.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Look up whether the student's chat template opens <think> in the prompt.")
+    ] = True,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the examples of a stage as ShareGPT, with the entry in dataset_info.json that LLaMA-Factory wants."""
+    from heal_core.errors import InputError
+    from heal_core.export.files import check_target
+    from heal_core.export.sharegpt import INFO_FILE, add_entry, check_name
+    from heal_core.export.stage import StageExporter
+    from heal_core.store.compare import find_compared_run
+    from heal_core.store.inspect import open_store
+    from heal_core.store.workspace import Workspace
+
+    name = name or f"{arm}_stage_{stage}"
+    if "/" in name or name.startswith("."):
+        raise InputError(f"--name {name}: expected a name, not a path; it is the file's name too.")
+    path = folder / f"{name}.jsonl"
+    check_target(path, force)
+    check_name(folder, name, force)
+    with open_store(workspace) as store:
+        exporter = StageExporter(store, Workspace(workspace), find_compared_run(store, run), arm, stage)
+        exported = exporter.write_for_sharegpt(path, check)
+    others = add_entry(folder, name, path.name)
+    _print_stage(exported, as_json, {"dataset": name, "info": str(folder / INFO_FILE), "num_other_datasets": others})
+
+
+@app.command("openr1")
+def export_openr1(
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="A file that ends in .parquet, or in .jsonl.")],
+    workspace: WorkspaceOption = Path("."),
+    run: RunOption = "last",
+    guided: Annotated[bool, typer.Option("--guided", help="Add the kept guided samples behind the rollouts.")] = False,
+    repairs: Annotated[bool, typer.Option("--repairs", help="Add the kept repairs behind the rollouts.")] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Write held-out problems too; they are not for training.")
+    ] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the problems of a run with all their rollouts, right and wrong, as OpenR1-Math has them."""
+    from heal_core.export.files import check_target
+    from heal_core.export.openr1 import export_openr1
+    from heal_core.store.compare import find_compared_run
+    from heal_core.store.inspect import open_store
+
+    check_target(path, force)
+    additions = [phase for phase, is_wanted in (("guided", guided), ("repairs", repairs)) if is_wanted]
+    with open_store(workspace) as store:
+        exported = export_openr1(store, find_compared_run(store, run), path, additions, held_out)
+    if as_json:
+        typer.echo(json.dumps(exported.to_json(), indent=2))
+    else:
+        _print_openr1(exported)
+
+
+# ---- what is printed
+
+
+def _print_stage(exported: StageExport, as_json: bool, more: dict[str, Any]) -> None:
+    if as_json:
+        typer.echo(json.dumps({**exported.to_json(), **more}, indent=2))
+        return
+    typer.echo(
+        f"wrote {exported.path}: {exported.num_examples} examples of arm {exported.arm}, stage {exported.stage}, "
+        f"run {exported.run_id} ({exported.layout}): {_counts(exported.kinds)}"
+    )
+    if more:
+        others = f", beside {more['num_other_datasets']} others" if more["num_other_datasets"] else ""
+        typer.echo(f"  {more['info']} describes it as {more['dataset']}{others}")
+    if exported.num_dropped_over_long is None:
+        typer.echo("  the stage is not trained so far: which of them are too long is not known")
+    elif exported.num_dropped_over_long:
+        typer.echo(
+            f"  {exported.num_dropped_over_long} of them training dropped, being longer than "
+            f"{exported.max_length_tokens} tokens; they are in the file"
+        )
+    if exported.template is None:
+        typer.echo(f"  not checked against a chat template: {exported.unchecked_because}")
+        if exported.num_with_reasoning:
+            typer.echo(
+                f"  warning: {exported.num_with_reasoning} responses hold <think>..</think>: see that the trainer's "
+                "template keeps it"
+            )
+    else:
+        _print_template(exported)
+
+
+def _print_template(exported: StageExport) -> None:
+    from heal_core.export.stage import describe_faults
+
+    report = exported.template
+    assert report is not None
+    if report.opening:
+        typer.echo(f"  each response begins with {report.opening!r}, which the student's prompt opens")
+    typer.echo(
+        f"  with the chat template of {report.tokenizer}, {report.num_same} of {exported.num_examples} give exactly "
+        "the tokens that HEAL trained on"
+    )
+    if report.faults:
+        typer.echo(f"  warning: {describe_faults(report)}")
+        if exported.layout != "text":
+            typer.echo("  --layout text has prompt and response as HEAL trains them, whatever the template does")
+    if report.longest_tokens > TRL_DEFAULT_LENGTH:
+        typer.echo(
+            f"  the longest has {report.longest_tokens} tokens: set TRL's max_length to that, or it cuts at "
+            f"{TRL_DEFAULT_LENGTH}"
+        )
+
+
+def _print_openr1(exported: OpenR1Export) -> None:
+    typer.echo(
+        f"wrote {exported.path}: {exported.num_problems} problems of run {exported.run_id} "
+        f"({_counts(exported.splits)}) with {exported.num_generations} generations ({_counts(exported.kinds)}), "
+        f"{exported.num_correct} of them correct"
+    )
+    if exported.num_without_correct:
+        typer.echo(f"  {exported.num_without_correct} problems have no correct generation: their messages are null")
+    if exported.num_without_samples:
+        typer.echo(f"  {exported.num_without_samples} problems have no rollouts so far, and no row")
+    if exported.num_held_out_left_out:
+        typer.echo(f"  left out: {exported.num_held_out_left_out} held-out problems")
+    if num := exported.splits.get("held_out"):
+        typer.echo(
+            f"  warning: {num} problems are held out (column split): a student trained on them cannot be measured"
+        )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{num} {name}" for name, num in counts.items()) or "nothing"

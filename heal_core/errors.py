@@ -3,6 +3,7 @@
 HealError
 ├── ConfigError (ValueError)      a setting that cannot be meant
 ├── InputError (ValueError)       a problem file that cannot be used
+├── HubError (RuntimeError)       the Hugging Face hub refuses, or cannot be reached
 ├── ModelError (ValueError)       a model folder that cannot be used as asked
 │   └── RequestError              a model that refuses one request; others may pass
 ├── SandboxError (RuntimeError)   model-written code cannot be shut in on this machine
@@ -33,6 +34,10 @@ class ConfigError(HealError, ValueError):
 
 class InputError(HealError, ValueError):
     """A source of problems is missing, empty or has no usable columns."""
+
+
+class HubError(HealError, RuntimeError):
+    """The Hugging Face hub refuses what was asked, or cannot be reached."""
 
 
 class ModelError(HealError, ValueError):

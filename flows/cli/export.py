@@ -11,12 +11,13 @@ import typer
 from flows.cli.look import WorkspaceOption
 
 if TYPE_CHECKING:
+    from heal_core.export.model import ModelExport
     from heal_core.export.openr1 import OpenR1Export
     from heal_core.export.stage import StageExport
 
 app = typer.Typer(
     name="export",
-    help="Write training data or problems for other tools to read.",
+    help="Write training data, problems or a trained student for other tools to read.",
     no_args_is_help=True,
 )
 
@@ -135,6 +136,63 @@ def export_openr1(
         _print_openr1(exported)
 
 
+@app.command("model")
+def export_model(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    workspace: WorkspaceOption = Path("."),
+    run: RunOption = "last",
+    arm: ArmOption = "heal",
+    stage: StageOption = "III",
+    adapter: Annotated[bool, typer.Option("--adapter", help="The LoRA adapter instead of whole weights.")] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="Precision of the weights; as trained unless given.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the card calls it; by default the hub's name, else the folder's.")
+    ] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="Its licence, as the hub names it, such as apache-2.0.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the base student, where the config names a folder.")
+    ] = None,
+    language: Annotated[list[str] | None, typer.Option(help="An ISO 639 code, such as en. May be repeated.")] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Upload it as OWNER/NAME; the token is HF_TOKEN.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a repository that only its owner sees.")] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trained student as a Hugging Face folder with a model card, and upload it if asked."""
+    from heal_core.export.hub import check_push, push_folder
+    from heal_core.export.model import ModelChoices, check_folder
+    from heal_core.export.model import export_model as write_model
+    from heal_core.store.compare import find_compared_run
+    from heal_core.store.inspect import open_store
+    from heal_core.store.workspace import Workspace
+
+    check_folder(folder, force)
+    if push_to_hub:
+        check_push(push_to_hub)
+    choices = ModelChoices(
+        name=name or push_to_hub or folder.absolute().name,
+        as_adapter=adapter,
+        dtype=dtype,
+        license=license_id,
+        base_model=base_model,
+        languages=tuple(language or ()),
+    )
+    with open_store(workspace) as store:
+        run_id = find_compared_run(store, run)
+        exported = write_model(store, Workspace(workspace), run_id, arm, stage, folder, choices)
+    _print_model(exported, as_json and not push_to_hub, adapter)
+    if push_to_hub:
+        message = f"Stage {stage} of arm {arm}, run {run_id}"
+        address = push_folder(folder, push_to_hub, private, message)
+        typer.echo(json.dumps({**exported.to_json(), "url": address}, indent=2) if as_json else f"pushed to {address}")
+
+
 # ---- what is printed
 
 
@@ -187,6 +245,23 @@ def _print_template(exported: StageExport) -> None:
             f"  the longest has {report.longest_tokens} tokens: set TRL's max_length to that, or it cuts at "
             f"{TRL_DEFAULT_LENGTH}"
         )
+
+
+def _print_model(exported: ModelExport, as_json: bool, adapter_wanted: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(exported.to_json(), indent=2))
+        return
+    typer.echo(
+        f"wrote {exported.path}: {exported.what}, {exported.num_bytes / 1e6:.1f} MB, arm {exported.arm}, "
+        f"stage {exported.stage}, run {exported.run_id}"
+    )
+    typer.echo(f"  {', '.join(exported.files)}")
+    if exported.is_adapter:
+        alone = "" if adapter_wanted else "the stage was trained with sft.lora.save: adapter and has no whole weights; "
+        typer.echo(f"  {alone}it is loaded on top of {exported.base_model}")
+    typer.echo(
+        "  read README.md before you publish it; the licences of base model, teacher and problems are yours to check"
+    )
 
 
 def _print_openr1(exported: OpenR1Export) -> None:

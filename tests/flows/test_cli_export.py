@@ -104,6 +104,29 @@ def test_the_data_formats_load_neither_torch_nor_prefect(finished_run: Any, tmp_
     assert "not checked against a chat template: --no-check" in done.stdout
 
 
+def test_a_student_goes_out_with_its_card(finished_run: Any, heal: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    done = heal("export", "model", folder, "-w", finished_run.workspace, "--license", "mit", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["checkpoint_id"] == finished_run.one(
+        "SELECT checkpoint_id FROM checkpoints JOIN run_rows ON row_id = checkpoint_id "
+        "WHERE arm = 'heal' AND phase = 'training' AND stage = 'III'"
+    )
+    assert sorted(path.name for path in folder.iterdir()) == told["files"]
+    card = (folder / "README.md").read_text()
+    score = finished_run.one("SELECT avg_at_k FROM evaluations WHERE arm = 'heal' AND band = 'all'")
+    assert "license: mit" in card and f"value: {round(score, 4)}" in card
+    assert str(finished_run.workspace) not in card
+    again = heal("export", "model", folder, "-w", finished_run.workspace)
+    assert again.returncode == 2 and "exists already" in again.stderr
+    halved = heal("export", "model", folder, "-w", finished_run.workspace, "--force", "--dtype", "bfloat16")
+    assert "whole weights in bfloat16" in halved.stdout
+    unsent = heal("export", "model", tmp_path / "other", "-w", finished_run.workspace, "--push-to-hub", "ann/student")
+    assert unsent.returncode == 2 and "HF_HUB_OFFLINE is set" in unsent.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_cannot_be_exported_is_told(finished_run: Any, heal: Any, tmp_path: Path) -> None:
     done = heal("export", "messages", tmp_path / "a.jsonl", "-w", finished_run.workspace, "--arm", "hael")
     assert done.returncode == 2

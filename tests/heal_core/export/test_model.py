@@ -1,0 +1,258 @@
+"""A stage in a store goes out as a folder: what is in it, what is not, and what transformers and PEFT make of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from heal_core.errors import InputError, ModelError
+from heal_core.export.model import ModelChoices, check_folder, export_model
+from heal_core.sft.weights import weights_dtype
+from heal_core.store.inspect import open_store
+from heal_core.store.store import Store
+from heal_core.store.workspace import Workspace
+
+Row = dict[str, Any]
+Export = Callable[..., Any]
+
+BASE = "ann/student-0.4m"
+CONFIG = {
+    "student": {"model_name_or_path": BASE},
+    "teacher": {"model_name_or_path": "/home/ann/models/teacher"},
+    "problems": {"path": None, "dataset": {"path": "ann/sums"}, "sources": []},
+    "rollouts": {"sampling": {"temperature": 0.6, "top_p": 0.95, "max_tokens": 64}},
+    "evaluation": {"num_generations": 4},
+    "curriculum": {"epochs": [2, 1, 2]},
+    "sft": {"learning_rate": 1e-5, "batch_size": 8, "seed": 0, "max_length": 512},
+}
+
+
+@pytest.fixture
+def checkpoint(workspace: Workspace, lab_student: Path) -> Path:
+    """The folder of a stage, as training leaves it."""
+    folder = workspace.checkpoints / "c3"
+    shutil.copytree(lab_student, folder)
+    for name in ("result.json", "preflight.json", "README.md"):
+        (folder / name).write_text("{}")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": str(workspace.checkpoints / "c2")}))
+    return folder
+
+
+@pytest.fixture
+def export(
+    store: Store, workspace: Workspace, table_row: Callable[..., Row], checkpoint: Path, tmp_path: Path
+) -> Export:
+    """Return a function that exports stage III of a run that is stored by hand."""
+    result = {"dtype": "float32", "device": "cpu", "versions": {"torch": "2.13.0"}}
+    store.append("runs", [table_row("runs", config=json.dumps(CONFIG), git_revision="abc")])
+    for problem, split in (("p0", "train"), ("p1", "held_out")):
+        row = table_row("problems", problem_id=problem, source="/home/ann/sums.jsonl")
+        store.append("problems", [row])
+        store.append(
+            "run_problems", [table_row("run_problems", run_problem_id=problem, problem_id=problem, split=split)]
+        )
+    store.append(
+        "checkpoints",
+        [
+            {
+                "checkpoint_id": "c3", "parent_checkpoint_id": None, "stage": "III", "folder": "checkpoints/c3",
+                "num_examples": 5, "num_dropped_over_long": 1, "num_optimizer_steps": 7, "num_tokens": 99,
+                "loss_first": 0.5, "loss_last": 0.25, "seconds": 1.0, "result": json.dumps(result),
+            }
+        ],
+    )  # fmt: skip
+    used = table_row("run_rows", phase="training", arm="heal", kind="checkpoint", row_id="c3")
+    store.append("run_rows", [used])
+    scores = {"heal": 0.5, "base": 0.125, "some_new_arm": 0.25}
+    store.append(
+        "evaluations",
+        [
+            {
+                "evaluation_id": arm, "run_id": "run", "arm": arm, "band": "all", "k": 4, "num_problems": 9,
+                "avg_at_k": score, "standard_error": 0.0625, "pass_at_k": 0.75, "truncated_share": 0.0,
+                "no_answer_share": 0.0,
+            }
+            for arm, score in scores.items()
+        ],
+    )  # fmt: skip
+    store.publish(force=True)
+
+    def run(stage: str = "III", arm: str = "heal", **choices: Any) -> Any:
+        path = tmp_path / "exported"
+        with open_store(workspace.root) as reader:
+            return export_model(reader, workspace, "run", arm, stage, path, ModelChoices(name="mine", **choices))
+
+    return run
+
+
+def test_the_folder_holds_the_model_and_nothing_of_heals(
+    export: Export, checkpoint: Path, workspace: Workspace
+) -> None:
+    exported = export(license="apache-2.0", languages=("en",))
+    assert set(exported.files) == {
+        "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert (exported.dtype, exported.is_adapter, exported.base_model) == ("float32", False, BASE)
+    for name in ("model.safetensors", "chat_template.jinja", "tokenizer.json"):
+        assert (exported.path / name).read_bytes() == (checkpoint / name).read_bytes()
+    told = b"".join(path.read_bytes() for path in exported.path.iterdir() if path.suffix != ".safetensors")
+    assert str(workspace.root).encode() not in told and b"/home/ann" not in told
+    assert [path.name for path in exported.path.parent.glob("exported*")] == ["exported"]
+
+
+def test_the_card_says_what_the_store_knows(export: Export) -> None:
+    card = ModelCard.load(export(license="apache-2.0", languages=("en",)).path / "README.md")
+    data = card.data.to_dict()
+    wanted = {"license": "apache-2.0", "language": ["en"], "library_name": "transformers", "base_model": BASE,
+              "datasets": ["ann/sums"], "pipeline_tag": "text-generation"}  # fmt: skip
+    assert {key: data[key] for key in wanted} == wanted
+    assert {"heal", "distillation"} <= set(data["tags"])
+    assert [(r.metric_type, r.metric_value) for r in card.data.eval_results] == [("avg@4", 0.5), ("pass@4", 0.75)]
+    lines = card.text.splitlines()
+    assert "| all | 9 | HEAL | 50.0 | 6.2 | 75.0 | 0.0 |" in lines
+    assert "| all | 9 | some_new_arm | 25.0 | 6.2 | 75.0 | 0.0 |" in lines
+    assert "| III | 2 | 7 | 99 | 0.500 | 0.250 |" in lines
+    assert "| III | 1 | 5 |" in lines  # dropped, trained on
+    assert "| sums.jsonl | train | 1 |" in lines and "| git revision | abc |" in lines
+    assert "Please reason step by step, and put your final answer within \\boxed{}." in lines
+    assert "temperature 0.6, top_p 0.95, max_tokens 64" in card.text
+    assert "the teacher is teacher." in card.text
+
+
+def test_without_a_licence_none_is_stated(export: Export) -> None:
+    card = ModelCard.load(export().path / "README.md")
+    assert card.data.license is None and "Licence: not stated." in card.text
+
+
+def test_what_is_there_stays_unless_it_was_exported_and_force_is_given(export: Export, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    check_folder(mine, force=False)  # an empty one
+    (mine / "README.md").write_text("# Notes\n- heal\n")
+    with pytest.raises(InputError, match="exists already"):
+        check_folder(mine, force=False)
+    with pytest.raises(InputError, match="remove it yourself"):
+        check_folder(mine, force=True)
+    exported = export()
+    check_folder(exported.path, force=True)
+    (exported.path / "model.safetensors").write_text("old")
+    assert weights_dtype(export(dtype="bfloat16").path) == "bfloat16"
+    assert [path.name for path in tmp_path.glob("exported*")] == ["exported"]
+
+
+def test_a_stage_that_cannot_be_exported_is_told(export: Export, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no trained stage I of arm 'heal'"):
+        export(stage="I")
+    with pytest.raises(InputError, match="has no adapter: all weights were trained"):
+        export(as_adapter=True)
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:99])
+    with pytest.raises(ModelError, match=r"is damaged: model\.safetensors"):
+        export()
+    shutil.rmtree(checkpoint)
+    with pytest.raises(ModelError, match="is gone"):
+        export()
+    assert not list(tmp_path.glob("exported*"))
+
+
+# ---- loaded by transformers
+
+
+def greedy(folder: Path, **settings: Any) -> list[int]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **settings)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    turns = [{"role": "user", "content": "Work modulo 100. Start with 5.\n1. Add 4.\nWhat is the result?"}]
+    inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    output: list[int] = model.generate(**inputs, do_sample=False, max_new_tokens=24)[0].tolist()
+    return output
+
+
+@pytest.mark.slow
+def test_transformers_gives_the_tokens_of_the_checkpoint(export: Export, checkpoint: Path) -> None:
+    import torch
+
+    exported = export()
+    assert greedy(exported.path) == greedy(checkpoint)
+    shutil.rmtree(exported.path)
+    halved = export(dtype="bfloat16")
+    assert halved.what == "whole weights in bfloat16"
+    assert halved.num_bytes < 0.7 * sum(path.stat().st_size for path in checkpoint.iterdir())
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(halved.path, local_files_only=True)
+    assert loaded.dtype == torch.bfloat16
+    assert greedy(halved.path) == greedy(checkpoint, dtype=torch.bfloat16)
+
+
+# ---- adapters
+
+
+@pytest.fixture
+def adapter(checkpoint: Path, lab_student: Path) -> Path:
+    """An adapter beside the merged weights, as a stage that is trained with LoRA leaves it."""
+    peft = pytest.importorskip("peft", reason="LoRA is an extra: peft is not installed")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(lab_student, local_files_only=True)
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    folder = checkpoint / "adapter"
+    peft.get_peft_model(model, lora).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_names_its_base_as_the_user_did(export: Export, adapter: Path) -> None:
+    noted = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(noted).is_absolute()
+    whole = export()
+    assert not whole.is_adapter and "adapter_config.json" not in whole.files
+    shutil.rmtree(whole.path)
+    exported = export(as_adapter=True)
+    assert exported.is_adapter and exported.what == "a LoRA adapter in float32"
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= set(exported.files)
+    assert "model.safetensors" not in exported.files
+    assert json.loads((exported.path / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE
+    card = ModelCard.load(exported.path / "README.md")
+    assert (card.data.library_name, card.data.base_model) == ("peft", BASE)
+
+
+def test_peft_loads_an_exported_adapter(export: Export, adapter: Path, lab_student: Path) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    exported = export(as_adapter=True)
+
+    def logits(folder: Path) -> Any:
+        import torch
+
+        base = AutoModelForCausalLM.from_pretrained(lab_student, local_files_only=True)
+        with torch.no_grad():
+            return peft.PeftModel.from_pretrained(base, folder)(torch.arange(5, 15)[None]).logits
+
+    assert logits(exported.path).equal(logits(adapter))
+
+
+def test_a_stage_of_an_adapter_alone_says_so(export: Export, adapter: Path, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    for file in adapter.iterdir():
+        file.replace(checkpoint / file.name)
+    adapter.rmdir()
+    assert export().what == "a LoRA adapter in float32"
+
+
+def test_an_adapter_to_the_stage_before_is_refused(export: Export, adapter: Path, workspace: Workspace) -> None:
+    before = workspace.checkpoints / "c2"
+    before.mkdir()
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": str(before)}))
+    with pytest.raises(ModelError, match=r"stage before \(c2\)"):
+        export(as_adapter=True)

@@ -132,6 +132,7 @@ def _run_problem_rows(columns: Columns, problems: pl.DataFrame) -> dict[str, Any
         "problem_id": problems["problem_id"],
         "split": problems["split"],
         "cluster_id": problems["problem_id"],
+        "benchmark": "synthetic",
     }
 
 

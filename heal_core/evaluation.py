@@ -1,17 +1,18 @@
-"""The tables of the report: one arm's graded samples become avg@k and pass@k, in all and per band.
+"""The tables of the report: one arm's graded samples become avg@k and pass@k, in all, per band and per benchmark.
 
-What does not belong here: sampling and grading (engines, verify), and intervals over
-seeds (`statistics`, fed with `problem_means`).
+What does not belong here: sampling and grading (engines, verify), the differences of arms (`contrasts`),
+and intervals over seeds (`statistics`, fed with `problem_means`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from heal_core.errors import ShapeError
 from heal_core.records import FinishReason, VerdictLabel
@@ -20,23 +21,58 @@ from heal_core.statistics import avg_at_k, pass_at_k, standard_error
 ALL_BANDS = "all"
 
 
+Group = tuple[str, str | None]
+"""A band, or all of them, and a benchmark, or None for all of them."""
+
+
 class EvaluationConfig(BaseModel):
-    """How the held-out problems are sampled: `num_generations` is the k of avg@k and pass@k."""
+    """How the held-out problems are sampled, and what is reported of it.
+
+    Attributes:
+        num_generations: Samples per problem, the k of avg@k.
+        pass_at: The k of each pass@k; None for `num_generations` alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(default=4, ge=1)
+    pass_at: tuple[int, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check_pass_at(self) -> EvaluationConfig:
+        for k in self.pass_at or ():
+            if not 1 <= k <= self.num_generations:
+                raise ValueError(
+                    f"evaluation.pass_at has {k}, but evaluation.num_generations is {self.num_generations}: pass@k can "
+                    "be estimated for k from 1 to the number of samples; draw more, or leave that k out"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_the_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings: it keeps the id that it had before there was more than one k
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "pass_at" or value is not None}
+
+    @property
+    def pass_ks(self) -> tuple[int, ...]:
+        """Return the k of each pass@k, ascending."""
+        return tuple(sorted(set(self.pass_at or (self.num_generations,))))
 
 
 @dataclass(frozen=True)
 class GradedSample:
-    """One sample of a held-out problem with its verdict; `band` is the teacher's band of the problem."""
+    """One sample of a held-out problem with its verdict.
+
+    `band` is the teacher's band of the problem, `benchmark` the name of the source that it is from.
+    """
 
     problem_id: str
     band: str
     label: VerdictLabel
     reason: str | None
     finish_reason: FinishReason
+    benchmark: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +81,7 @@ class ArmResult:
 
     Attributes:
         band: "all" or a band's name.
+        benchmark: The source that the problems are from; None over all of them.
         avg_at_k: Mean over problems of the share of correct samples, within [0, 1].
         standard_error: sd of the per-problem means / sqrt(P); None for a single problem.
         pass_at_k: Mean over problems of the unbiased pass@k, within [0, 1].
@@ -61,6 +98,28 @@ class ArmResult:
     pass_at_k: float
     truncated_share: float
     no_answer_share: float
+    benchmark: str | None = None
+
+
+@dataclass(frozen=True)
+class PassAtK:
+    """One arm's unbiased pass@k within a group of problems.
+
+    Attributes:
+        k: Samples that a user of the model would draw.
+        num_generations: Samples that it is estimated from, n >= k.
+        pass_at_k: Mean of the problems' estimates, within [0, 1].
+        standard_error: sd of the estimates / sqrt(P); None for a single problem.
+    """
+
+    arm: str
+    band: str
+    benchmark: str | None
+    k: int
+    num_generations: int
+    num_problems: int
+    pass_at_k: float
+    standard_error: float | None
 
 
 def is_correct(sample: GradedSample) -> bool:
@@ -78,7 +137,9 @@ def ungradable_problems(rows: Iterable[GradedSample]) -> frozenset[str]:
 def summarise_arm(
     arm: str, rows: Sequence[GradedSample], k: int, excluded_problems: frozenset[str] = frozenset()
 ) -> tuple[ArmResult, ...]:
-    """Return the arm's row over all problems, then one per band present, in the bands' order of name.
+    """Return the arm's row over all problems, then one per band present, then one per benchmark, each by name.
+
+    There are rows of benchmarks where the problems are from two at least.
 
     Args:
         rows: k samples of every problem, in any order.
@@ -94,12 +155,42 @@ def summarise_arm(
     Source: METHOD section 6 (docs/method.md).
     """
     problems = _group_by_problem(rows, k, excluded_problems)
-    if not problems:
-        return ()
-    by_band: dict[str, list[list[GradedSample]]] = {ALL_BANDS: list(problems.values())}
-    for samples in sorted(problems.values(), key=lambda samples: samples[0].band):
-        by_band.setdefault(str(samples[0].band), []).append(samples)
-    return tuple(_summarise(arm, band, groups, k) for band, groups in by_band.items())
+    return tuple(
+        _summarise(arm, group, [problems[one] for one in problem_ids], k)
+        for group, problem_ids in _groups(problems.values())
+    )
+
+
+def estimate_pass_at(
+    arm: str, rows: Sequence[GradedSample], n: int, ks: Sequence[int], excluded_problems: frozenset[str] = frozenset()
+) -> tuple[PassAtK, ...]:
+    """Return pass@k for each k, of the same groups of problems as in `summarise_arm`.
+
+    Args:
+        rows: n samples of every problem, in any order.
+        ks: Each of them at most n.
+
+    Raises:
+        ShapeError: If a k is larger than n, a problem has not exactly n samples, or stands in two bands.
+
+    Source: METHOD section 6 (docs/method.md).
+    """
+    problems = _group_by_problem(rows, n, excluded_problems)
+    num_correct = {problem_id: sum(map(is_correct, samples)) for problem_id, samples in problems.items()}
+    found = []
+    for (band, benchmark), problem_ids in _groups(problems.values()):
+        for k in ks:
+            estimates = np.array([pass_at_k(n, num_correct[one], k) for one in problem_ids])
+            mean, error = float(estimates.mean()), standard_error(estimates)
+            found.append(PassAtK(arm, band, benchmark, k, n, len(problem_ids), mean, error))
+    return tuple(found)
+
+
+def group_problems(
+    rows: Sequence[GradedSample], k: int, excluded_problems: frozenset[str] = frozenset()
+) -> tuple[tuple[Group, tuple[str, ...]], ...]:
+    """Return the groups that a table has rows of, with the ids of their problems; arguments as in `summarise_arm`."""
+    return tuple(_groups(_group_by_problem(rows, k, excluded_problems).values()))
 
 
 def problem_means(
@@ -156,7 +247,20 @@ def _group_by_problem(
     return dict(sorted(groups.items()))
 
 
-def _summarise(arm: str, band: str, groups: Sequence[Sequence[GradedSample]], k: int) -> ArmResult:
+def _groups(problems: Iterable[Sequence[GradedSample]]) -> Iterator[tuple[Group, tuple[str, ...]]]:
+    """Yield all problems, those of each band, and those of each benchmark where there are several."""
+    firsts = [samples[0] for samples in problems]
+    if firsts:
+        yield (ALL_BANDS, None), tuple(first.problem_id for first in firsts)
+    for band in sorted({str(first.band) for first in firsts}):
+        yield (band, None), tuple(first.problem_id for first in firsts if first.band == band)
+    benchmarks = sorted({first.benchmark for first in firsts})
+    for name in benchmarks if len(benchmarks) > 1 else ():
+        yield (ALL_BANDS, name), tuple(first.problem_id for first in firsts if first.benchmark == name)
+
+
+def _summarise(arm: str, group: Group, groups: Sequence[Sequence[GradedSample]], k: int) -> ArmResult:
+    band, benchmark = group
     correct = np.array([[is_correct(sample) for sample in samples] for samples in groups])
     samples = [sample for group in groups for sample in group]
     return ArmResult(
@@ -169,4 +273,5 @@ def _summarise(arm: str, band: str, groups: Sequence[Sequence[GradedSample]], k:
         pass_at_k=float(np.mean([pass_at_k(k, int(c), k) for c in correct.sum(axis=1)])),
         truncated_share=sum(s.finish_reason != FinishReason.STOP for s in samples) / len(samples),
         no_answer_share=sum(s.reason == "no_answer" for s in samples) / len(samples),
+        benchmark=benchmark,
     )

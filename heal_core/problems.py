@@ -69,13 +69,17 @@ class SourceCounts:
 
 @dataclass(frozen=True)
 class LoadedProblems:
-    """What the sources held; `num_rows` is the number of problems and quarantined rows together."""
+    """What the sources held; `num_rows` is the number of problems and quarantined rows together.
+
+    `benchmarks` has the name of each problem's source, as the rows of an evaluation call it, by problem id.
+    """
 
     problems: tuple[Problem, ...]
     quarantined: tuple[QuarantinedRow, ...]
     num_rows: int
     counts: tuple[SourceCounts, ...]
     cleaned: Cleaned
+    benchmarks: Mapping[str, str]
 
     def describe_quarantine(self) -> str:
         """Return how many rows are refused, and for what, the most frequent first."""
@@ -139,6 +143,7 @@ def load_problems(config: ProblemsConfig, find_ungradable: FindUngradable = lamb
         len(problems) + sum(len(source.quarantined) for source in taken),
         tuple(map(_counts, taken)),
         cleaned,
+        {row.problem.problem_id: source.config.benchmark for source in taken for row in source.rows},
     )
 
 

@@ -106,11 +106,7 @@ def paired_bootstrap(
 
     Source: definition D12 (docs/method.md).
     """
-    _check_differences(differences)
-    means = np.concatenate(list(_resampled_means(differences, num_resamples, seed)))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(differences.mean()), float(low), float(high))
+    return paired_bootstrap_test(differences, num_resamples, seed, confidence)[0]
 
 
 def bootstrap_p_value(differences: np.ndarray, num_resamples: int = 10_000, seed: int = 0) -> float:
@@ -127,10 +123,26 @@ def bootstrap_p_value(differences: np.ndarray, num_resamples: int = 10_000, seed
 
     Source: definition D12 (docs/method.md).
     """
+    return paired_bootstrap_test(differences, num_resamples, seed)[1]
+
+
+def paired_bootstrap_test(
+    differences: np.ndarray, num_resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> tuple[Interval, float]:
+    """Return the interval of `paired_bootstrap` and the p-value of `bootstrap_p_value`, from the same resamples.
+
+    Raises:
+        ShapeError: If `differences` is not a finite, non-empty [S, P].
+
+    Source: definition D12 (docs/method.md).
+    """
     _check_differences(differences)
     means = np.concatenate(list(_resampled_means(differences, num_resamples, seed)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
     smaller_side = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return min(1.0, 2 * (smaller_side + 1) / (num_resamples + 1))
+    p_value = min(1.0, 2 * (smaller_side + 1) / (num_resamples + 1))
+    return Interval(float(differences.mean()), float(low), float(high)), p_value
 
 
 def t_interval(seed_means: np.ndarray, confidence: float = 0.95) -> Interval | None:

@@ -201,6 +201,7 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _
                 "problem_id": problem.problem_id,
                 "split": problem.split,
                 "cluster_id": problem.cluster_id,
+                "benchmark": loaded.benchmarks[problem.problem_id],
             }
             for problem in loaded.problems
         ],

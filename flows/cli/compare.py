@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.look import WorkspaceOption
-from flows.cli.summary import ARM_NAMES, BAND_NAMES
+from flows.cli.scores import ARM_NAMES, BAND_NAMES
 
 MAX_LISTED = 20
 MAX_CELL_CHARS = 120

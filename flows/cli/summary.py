@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-ARM_NAMES = {
-    "teacher": "teacher",
-    "base": "student, untrained",
-    "rejection_sampling": "B1 rejection sampling",
-    "equal_tokens": "B2 equal tokens",
-    "heal": "HEAL",
-    "latest": "promoted student",
-}
-BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
+from flows.cli.scores import new_table, print_scores
 
 
 def print_outcome(outcome: dict[str, Any], workspace: str) -> None:
@@ -32,7 +23,7 @@ def print_outcome(outcome: dict[str, Any], workspace: str) -> None:
     if outcome["stages"]:
         print_summary(console, outcome)
     else:
-        console.print(_evaluation(outcome))
+        print_scores(console, outcome)
     if failed := outcome["quarantined"]["problems"]:
         console.print(
             f"in quarantine, since their work failed: {failed} of {outcome['problems']} problems. See which, and try "
@@ -62,10 +53,8 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     _print_repairs(console, summary)
     _print_early_stops(console, summary)
     console.print(_stages(summary))
-    console.print(_evaluation(summary))
-    _print_contrast(console, summary)
-    if cut := _truncated(summary):
-        console.print(f"answers cut at max_tokens: {cut}")
+    print_scores(console, summary)
+    _print_ceiling(console, summary)
     if not summary["powered"]:
         console.print(
             "A run of this size is not powered: differences of a few points are within its noise.", style="dim"
@@ -108,12 +97,8 @@ def _promotion(promotion: dict[str, Any]) -> str:
     )
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-
-
 def _funnel(summary: dict[str, Any]) -> Table:
-    table = _table("funnel: what became of everything")
+    table = new_table("funnel: what became of everything")
     for column, justify in (
         ("phase", "left"),
         ("outcome", "left"),
@@ -168,7 +153,7 @@ def _print_early_stops(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _stages(summary: dict[str, Any]) -> Table:
-    table = _table("three stages of SFT (HEAL)")
+    table = new_table("three stages of SFT (HEAL)")
     for column in ("stage", "examples", "optimizer steps", "loss at start, end", "model"):
         table.add_column(column)
     for stage in summary["stages"]:
@@ -182,52 +167,11 @@ def _stages(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _evaluation(summary: dict[str, Any]) -> Table:
-    arms = summary["evaluation"]
-    teacher = arms["teacher"]
-    bands = [band for band in BAND_NAMES if band in teacher["bands"]]
-    table = _table(f"held-out problems: avg@{teacher['k']} in % ± standard error")
-    table.add_column("arm", no_wrap=True)
-    table.add_column(f"all\n({teacher['problems']})", justify="right", no_wrap=True)
-    for band in bands:
-        name = f"{BAND_NAMES[band]}\n({teacher['bands'][band]['problems']})"
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("gap\nclosed", justify="right", no_wrap=True)
-    for arm, name in ARM_NAMES.items():
-        if arm in arms:
-            scores = arms[arm]
-            gap = scores["gap_closed"]
-            cells = [_percent(scores), *(_percent(scores["bands"][band]) for band in bands)]
-            table.add_row(
-                name, *cells, "" if gap is None else f"{100 * gap:.0f} %", style="bold" if arm == "heal" else None
-            )
-    return table
-
-
-def _print_contrast(console: Console, summary: dict[str, Any]) -> None:
-    """Print HEAL minus B2 with its interval, and how much of the ceiling plain sampling leaves."""
-    for band in ("all", "extremely_hard"):
-        if band in summary["contrast"]:
-            found = summary["contrast"][band]
-            console.print(
-                f"HEAL - B2, {BAND_NAMES.get(band, band)}: {100 * found['difference']:+.1f} points "
-                f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}] (95 %, {found['problems']} problems)",
-                highlight=False,
-            )
+def _print_ceiling(console: Console, summary: dict[str, Any]) -> None:
+    """Print how much of the ceiling plain sampling leaves."""
     ceiling = summary["ceiling"]
     console.print(
         f"ceiling: {ceiling['unsolved']} of {ceiling['problems']} extremely hard training problems stay unsolved "
         "by all plain samples",
         highlight=False,
     )
-
-
-def _percent(scores: dict[str, Any]) -> str:
-    error = scores["standard_error"]
-    return f"{100 * scores['avg_at_k']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
-
-
-def _truncated(summary: dict[str, Any]) -> str:
-    """Return which arms had samples cut at the limit, empty when none had."""
-    shares = {arm: scores["truncated_share"] for arm, scores in summary["evaluation"].items()}
-    return ", ".join(f"{ARM_NAMES[arm]} {100 * share:.1f} %" for arm, share in shares.items() if share)

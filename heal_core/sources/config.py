@@ -26,6 +26,7 @@ _LATER = {
     "sources", "columns", "one_per_cluster", "decontaminate", "contamination_words", "contamination_share"
 }  # fmt: skip
 """Settings of problems that came later than others."""
+_LATER_OF_SOURCE = {"reasoning_gym", "name"}
 
 Meaning = Literal["problem", "answer", "source", "uuid", "problem_type", "options", "tolerance", "unit", "spec"]
 Format = Literal["jsonl", "csv", "parquet"]
@@ -109,6 +110,8 @@ class SourceConfig(BaseModel):
         sample_seed: Which ones.
         limit: Take only the first so many good rows, and read no further.
         split: The side that its problems are on; `hash` decides by the problem.
+        name: What the rows of an evaluation call it; sources with the same name are one benchmark. None for its
+            label: the path, the dataset with its parts, or the generator with its seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,6 +127,7 @@ class SourceConfig(BaseModel):
     sample_seed: int = 0
     limit: int | None = Field(default=None, ge=1)
     split: Literal["hash", "train", "held_out"] = "hash"
+    name: str | None = Field(default=None, pattern=r"\S")
 
     @model_validator(mode="after")
     def _check_kind(self) -> SourceConfig:
@@ -146,7 +150,12 @@ class SourceConfig(BaseModel):
     def _leave_out_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # as below: a run of other sources keeps its id
         settings: dict[str, Any] = handler(self)
-        return {name: value for name, value in settings.items() if name != "reasoning_gym" or value is not None}
+        return {name: value for name, value in settings.items() if name not in _LATER_OF_SOURCE or value is not None}
+
+    @property
+    def benchmark(self) -> str:
+        """What the rows of an evaluation call it."""
+        return self.name or self.label
 
     @property
     def label(self) -> str:

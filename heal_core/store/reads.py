@@ -222,6 +222,16 @@ def read_bands(store: Store, run_id: str, split: str | None = None) -> dict[str,
     return {row["problem_id"]: row["band"] for row in rows}
 
 
+def read_benchmarks(store: Store, run_id: str) -> dict[str, str]:
+    """Return what the source of each held-out problem of a run is called; "" in a run from before schema 0009."""
+    rows = store.rows(
+        "SELECT problem_id, coalesce(benchmark, '') AS benchmark FROM run_problems "
+        "WHERE run_id = ? AND split = 'held_out'",
+        [run_id],
+    )
+    return {row["problem_id"]: row["benchmark"] for row in rows}
+
+
 def read_profiles(store: Store, profile_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Return stored profiles as dictionaries, in the order of trajectory."""
     frame = store.frame_for(

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from heal_core.evaluation import gap_closed
 from heal_core.records import Band
-from heal_core.statistics import paired_bootstrap
 from heal_core.store.reads import read_promotion
 from heal_core.store.store import Store
+from heal_core.store.summary_scores import summarise_contrasts, summarise_scores
 
 PHASES_OF_REPAIR = ("hints", "repairs", "guided")
 MIN_POWERED_PROBLEMS = 100
@@ -45,8 +42,8 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
             [run_id],
         ),
         "stages": _stages(store, run_id),
-        "evaluation": _evaluation(store, run_id),
-        "contrast": _contrast(store, run_id),
+        "evaluation": summarise_scores(store, run_id),
+        "contrasts": summarise_contrasts(store, run_id),
         "ceiling": _ceiling(store, run_id),
         "promotion": read_promotion(store, run_id),
         "quarantined": _quarantined(store, run_id),
@@ -77,33 +74,6 @@ def _quarantined(store: Store, run_id: str) -> dict[str, int]:
         [run_id],
     )
     return row
-
-
-def _contrast(store: Store, run_id: str) -> dict[str, dict[str, float | int]]:
-    """Return HEAL minus B2 on the held-out problems, with a paired bootstrap's 95 % interval over problems.
-
-    By band, and over all; empty where an arm was not trained. Source: definition D12 (docs/method.md).
-    """
-    rows = store.rows(
-        "SELECT b.band, t.problem_id, avg((t.label = 'correct')::INT) FILTER (t.arm = 'heal') "
-        "- avg((t.label = 'correct')::INT) FILTER (t.arm = 'equal_tokens') AS difference "
-        "FROM run_trajectories t JOIN bands b ON b.run_id = t.run_id AND b.problem_id = t.problem_id "
-        "WHERE t.run_id = ? AND t.phase = 'evaluation' AND t.reason IS DISTINCT FROM 'unparsable_gold' "
-        "GROUP BY ALL HAVING difference IS NOT NULL ORDER BY ALL",
-        [run_id],
-    )
-    groups: dict[str, list[float]] = {"all": [row["difference"] for row in rows]}
-    for row in rows:
-        groups.setdefault(row["band"], []).append(row["difference"])
-    intervals = {
-        name: (paired_bootstrap(np.array([differences])), len(differences))
-        for name, differences in groups.items()
-        if differences
-    }
-    return {
-        name: {"difference": interval.mean, "low": interval.low, "high": interval.high, "problems": num}
-        for name, (interval, num) in intervals.items()
-    }
 
 
 def _ceiling(store: Store, run_id: str) -> dict[str, int]:
@@ -172,29 +142,3 @@ def _stages(store: Store, run_id: str) -> list[dict[str, Any]]:
         "WHERE r.run_id = ? AND r.phase = 'training' AND r.arm = 'heal' ORDER BY c.stage",
         [run_id],
     )
-
-
-def _evaluation(store: Store, run_id: str) -> dict[str, dict[str, Any]]:
-    """Return each arm's scores over all held-out problems, with its bands below `bands`."""
-    rows = store.rows("SELECT * FROM evaluations WHERE run_id = ? ORDER BY arm, band", [run_id])
-    arms: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        scores = {
-            "avg_at_k": row["avg_at_k"],
-            "standard_error": row["standard_error"],
-            "pass_at_k": row["pass_at_k"],
-            "k": row["k"],
-            "problems": row["num_problems"],
-            "truncated_share": row["truncated_share"],
-            "no_answer_share": row["no_answer_share"],
-        }
-        arm = arms.setdefault(row["arm"], {"bands": {}})
-        if row["band"] == "all":
-            arm.update(scores)
-        else:
-            arm["bands"][row["band"]] = scores
-    if {"base", "teacher"} <= arms.keys():
-        base, teacher = arms["base"]["avg_at_k"], arms["teacher"]["avg_at_k"]
-        for arm in arms.values():
-            arm["gap_closed"] = gap_closed(arm["avg_at_k"], base, teacher)
-    return arms

@@ -594,26 +594,78 @@ COMMENT ON COLUMN training_stages.first_prompt IS 'The first example of training
 COMMENT ON COLUMN training_stages.first_response IS 'The first example of training: what is learnt, end of turn included.';
 
 CREATE OR REPLACE VIEW eval_summary AS
-SELECT e.*, e.avg_at_k - base.avg_at_k AS gain_over_base,
+SELECT e.* EXCLUDE (benchmark), e.avg_at_k - base.avg_at_k AS gain_over_base,
        CASE WHEN teacher.avg_at_k > base.avg_at_k
             THEN (e.avg_at_k - base.avg_at_k) / (teacher.avg_at_k - base.avg_at_k) END AS gap_closed
 FROM evaluations e
-LEFT JOIN evaluations base ON base.run_id = e.run_id AND base.band = e.band AND base.arm = 'base'
-LEFT JOIN evaluations teacher ON teacher.run_id = e.run_id AND teacher.band = e.band AND teacher.arm = 'teacher';
-COMMENT ON VIEW eval_summary IS 'Held-out scores per arm and band, with the gain over the untrained student.';
+LEFT JOIN evaluations base
+    ON base.run_id = e.run_id AND base.band = e.band AND base.benchmark IS NULL AND base.arm = 'base'
+LEFT JOIN evaluations teacher
+    ON teacher.run_id = e.run_id AND teacher.band = e.band AND teacher.benchmark IS NULL AND teacher.arm = 'teacher'
+WHERE e.benchmark IS NULL;
+COMMENT ON VIEW eval_summary IS 'Held-out scores per arm and band, with the gain over the untrained student; those per benchmark are in eval_benchmarks.';
 COMMENT ON COLUMN eval_summary.evaluation_id IS 'Content key.';
 COMMENT ON COLUMN eval_summary.run_id IS 'The run.';
-COMMENT ON COLUMN eval_summary.arm IS 'teacher, base, rejection_sampling, equal_tokens, heal, or latest in a run that evaluates the promoted student.';
+COMMENT ON COLUMN eval_summary.arm IS 'teacher, base, rejection_sampling, equal_tokens, heal; in a run that only evaluates latest (the promoted student) or given (one that was named).';
 COMMENT ON COLUMN eval_summary.band IS 'all, or the teacher''s band of the held-out problems.';
 COMMENT ON COLUMN eval_summary.k IS 'Samples per problem.';
 COMMENT ON COLUMN eval_summary.num_problems IS 'Problems averaged over.';
 COMMENT ON COLUMN eval_summary.avg_at_k IS 'Mean share of correct samples, in [0, 1].';
 COMMENT ON COLUMN eval_summary.standard_error IS 'Standard deviation of per-problem means over sqrt(problems); null for one problem.';
-COMMENT ON COLUMN eval_summary.pass_at_k IS 'Share of problems with at least one correct sample, in [0, 1].';
+COMMENT ON COLUMN eval_summary.pass_at_k IS 'Share of problems with at least one correct sample, in [0, 1]; other k are in eval_pass_at.';
 COMMENT ON COLUMN eval_summary.truncated_share IS 'Share of samples cut at max_tokens, in [0, 1].';
 COMMENT ON COLUMN eval_summary.no_answer_share IS 'Share of samples without an answer, in [0, 1].';
 COMMENT ON COLUMN eval_summary.gain_over_base IS 'avg_at_k minus that of the untrained student; null where it was not evaluated.';
 COMMENT ON COLUMN eval_summary.gap_closed IS 'Share of the gap between untrained student (0) and teacher (1) that the arm closed; null where the teacher is not above the student.';
+
+CREATE OR REPLACE VIEW eval_benchmarks AS
+SELECT e.run_id, e.arm, e.benchmark, e.k, e.num_problems, e.avg_at_k, e.standard_error, e.pass_at_k,
+       e.truncated_share, e.no_answer_share, e.avg_at_k - base.avg_at_k AS gain_over_base,
+       CASE WHEN teacher.avg_at_k > base.avg_at_k
+            THEN (e.avg_at_k - base.avg_at_k) / (teacher.avg_at_k - base.avg_at_k) END AS gap_closed
+FROM evaluations e
+LEFT JOIN evaluations base ON base.run_id = e.run_id AND base.benchmark = e.benchmark AND base.arm = 'base'
+LEFT JOIN evaluations teacher
+    ON teacher.run_id = e.run_id AND teacher.benchmark = e.benchmark AND teacher.arm = 'teacher'
+WHERE e.benchmark IS NOT NULL;
+COMMENT ON VIEW eval_benchmarks IS 'Held-out scores per arm and benchmark, in runs whose held-out problems are from several sources.';
+COMMENT ON COLUMN eval_benchmarks.run_id IS 'The run.';
+COMMENT ON COLUMN eval_benchmarks.arm IS 'As in eval_summary.';
+COMMENT ON COLUMN eval_benchmarks.benchmark IS 'Name of the source in the config, else its path, dataset or generator.';
+COMMENT ON COLUMN eval_benchmarks.k IS 'Samples per problem.';
+COMMENT ON COLUMN eval_benchmarks.num_problems IS 'Problems averaged over.';
+COMMENT ON COLUMN eval_benchmarks.avg_at_k IS 'Mean share of correct samples, in [0, 1].';
+COMMENT ON COLUMN eval_benchmarks.standard_error IS 'Standard deviation of per-problem means over sqrt(problems); null for one problem.';
+COMMENT ON COLUMN eval_benchmarks.pass_at_k IS 'Share of problems with at least one correct sample, in [0, 1]; other k are in eval_pass_at.';
+COMMENT ON COLUMN eval_benchmarks.truncated_share IS 'Share of samples cut at max_tokens, in [0, 1].';
+COMMENT ON COLUMN eval_benchmarks.no_answer_share IS 'Share of samples without an answer, in [0, 1].';
+COMMENT ON COLUMN eval_benchmarks.gain_over_base IS 'avg_at_k minus that of the untrained student; null where it was not evaluated.';
+COMMENT ON COLUMN eval_benchmarks.gap_closed IS 'Share of the gap between untrained student (0) and teacher (1) that the arm closed; null where the teacher is not above the student.';
+
+CREATE OR REPLACE VIEW lm_eval_summary AS
+SELECT r.run_id, r.arm, l.task, l.metric, l.filter, l.value, l.standard_error, l.value - base.value AS gain_over_base,
+       l.higher_is_better, l.num_samples, l.num_fewshot, l.task_version, l.task_hash, l.lm_eval_version
+FROM run_lm_evals r
+JOIN lm_eval_results l USING (lm_eval_key)
+LEFT JOIN (
+    SELECT b.run_id, m.task, m.metric, m.filter, m.value
+    FROM run_lm_evals b JOIN lm_eval_results m USING (lm_eval_key) WHERE b.arm = 'base'
+) base ON base.run_id = r.run_id AND base.task = l.task AND base.metric = l.metric AND base.filter = l.filter;
+COMMENT ON VIEW lm_eval_summary IS 'What lm-evaluation-harness measured in a run, per arm, task, metric and filter.';
+COMMENT ON COLUMN lm_eval_summary.run_id IS 'The run; runs share evaluations.';
+COMMENT ON COLUMN lm_eval_summary.arm IS 'base, rejection_sampling, equal_tokens, heal, latest or given.';
+COMMENT ON COLUMN lm_eval_summary.task IS 'Task, group or tag, as lm-eval names it.';
+COMMENT ON COLUMN lm_eval_summary.metric IS 'Metric, such as acc or exact_match.';
+COMMENT ON COLUMN lm_eval_summary.filter IS 'The filter that answers went through, such as none or strict-match.';
+COMMENT ON COLUMN lm_eval_summary.value IS 'Its value, in the metric''s own unit.';
+COMMENT ON COLUMN lm_eval_summary.standard_error IS 'As lm-eval estimates it; null where it does not.';
+COMMENT ON COLUMN lm_eval_summary.gain_over_base IS 'value minus that of the untrained student.';
+COMMENT ON COLUMN lm_eval_summary.higher_is_better IS 'As the task says; null where it does not.';
+COMMENT ON COLUMN lm_eval_summary.num_samples IS 'Problems that were evaluated; null where lm-eval does not say.';
+COMMENT ON COLUMN lm_eval_summary.num_fewshot IS 'Solved examples in each prompt; null for a group.';
+COMMENT ON COLUMN lm_eval_summary.task_version IS 'Version of the task; null for a group without one.';
+COMMENT ON COLUMN lm_eval_summary.task_hash IS 'lm-eval''s hash of all problems, prompts and targets; null for a group.';
+COMMENT ON COLUMN lm_eval_summary.lm_eval_version IS 'Version of lm-evaluation-harness.';
 
 CREATE OR REPLACE VIEW example_lineage AS
 SELECT e.run_id, e.arm, e.stage, e.position, e.stage_example_id, t.kind,
@@ -930,9 +982,10 @@ SELECT run_id, 6, 'training', item, metric, value, NULL FROM (
 UNION ALL
 SELECT run_id, 7, 'evaluation', item, metric, value, CASE metric WHEN 'avg_at_k' THEN standard_error END FROM (
     UNPIVOT (
-        SELECT run_id, arm || ', ' || band AS item, standard_error, num_problems::DOUBLE AS num_problems, avg_at_k,
+        SELECT run_id, arm || ', ' || part AS item, standard_error, num_problems::DOUBLE AS num_problems, avg_at_k,
                pass_at_k, truncated_share, no_answer_share, gap_closed
-        FROM eval_summary
+        FROM (SELECT *, band AS part FROM eval_summary
+              UNION ALL BY NAME SELECT *, 'benchmark ' || benchmark AS part FROM eval_benchmarks)
     ) ON num_problems, avg_at_k, pass_at_k, truncated_share, no_answer_share, gap_closed INTO NAME metric VALUE value
 )
 UNION ALL
@@ -951,7 +1004,7 @@ COMMENT ON VIEW run_metrics IS 'The numbers of a run in long form, a row per met
 COMMENT ON COLUMN run_metrics.run_id IS 'The run.';
 COMMENT ON COLUMN run_metrics.position IS 'Order of the topics, from 1.';
 COMMENT ON COLUMN run_metrics.topic IS 'funnel, samples, repairs, pure, examples, training, evaluation, spend or cost.';
-COMMENT ON COLUMN run_metrics.item IS 'What it is about, such as a phase, or arm and band.';
+COMMENT ON COLUMN run_metrics.item IS 'What it is about, such as a phase, or arm and band (or benchmark).';
 COMMENT ON COLUMN run_metrics.metric IS 'The quantity, named as in the view or table it comes from; in the funnel the outcome and reason.';
 COMMENT ON COLUMN run_metrics.value IS 'Its value; quantities that are null have no row.';
 COMMENT ON COLUMN run_metrics.standard_error IS 'For avg_at_k: its standard error over problems; else null.';
@@ -974,7 +1027,7 @@ COMMENT ON COLUMN run_comparison.run_a IS 'The one run.';
 COMMENT ON COLUMN run_comparison.run_b IS 'The other run; every pair is there, in both orders and with itself.';
 COMMENT ON COLUMN run_comparison.position IS 'Order of the topics, from 1.';
 COMMENT ON COLUMN run_comparison.topic IS 'funnel, samples, repairs, pure, examples, training, evaluation, spend or cost.';
-COMMENT ON COLUMN run_comparison.item IS 'What it is about, such as a phase, or arm and band.';
+COMMENT ON COLUMN run_comparison.item IS 'What it is about, such as a phase, or arm and band (or benchmark).';
 COMMENT ON COLUMN run_comparison.metric IS 'The quantity, as in run_metrics.';
 COMMENT ON COLUMN run_comparison.a IS 'Its value in run_a; null when that run has none.';
 COMMENT ON COLUMN run_comparison.b IS 'Its value in run_b; null when that run has none.';

@@ -50,12 +50,15 @@ MAYBE_WITHOUT_ROWS = {
     "Which reference answers look wrong?",
     "What was given up early, and what did that save?",  # tests/heal_core/store/test_views.py has some
     "Which rollouts were imported, and from where?",  # tests/flows/test_cli_import.py has some
+    "How does each arm do on each benchmark?",  # there is one; tests/flows/test_cli_eval.py has two
     "How many breakpoints are certain?",  # all are, of exact entropies; tests/tasks/test_rescoring.py has others
 }
 """Questions to which a small run may have no answer."""
 MAYBE_NULL = {
     "Which runs are there, and how far did they get?": {"git_revision"},  # outside a working tree
     "Which rollouts were imported, and from where?": {"source"},  # of sampled ones
+    "How good is an arm with k tries?": {"benchmark"},  # there is one only
+    "Is HEAL's lead over the baselines more than noise?": {"benchmark"},
     "What does it cost in money?": {"num_cached_tokens"},  # the engine hf caches nothing from sample to sample
     "What was decided about one text, and in which runs?": {"reason"},  # the text is one that was kept
     "Which repairs did PURE drop, and why?": {"reason"},  # few candidates may all be kept

@@ -80,7 +80,8 @@ def small(tmp_path: Path) -> Callable[..., Path]:
                 for name in texts
             ],
             "run_problems": [
-                {"run_problem_id": "rp", "run_id": "run", "problem_id": "p", "split": "train", "cluster_id": "p"}
+                {"run_problem_id": "rp", "run_id": "run", "problem_id": "p", "split": "train", "cluster_id": "p",
+                 "benchmark": None}
             ],
             "run_rows": [
                 {"run_row_id": f"r{name}", "run_id": "run", "phase": "rollouts", "arm": "", "kind": "rollout",

@@ -173,6 +173,28 @@ def test_every_arm_is_scored_over_the_same_problems(finished_run: Any) -> None:
         assert sum(band["problems"] for band in scores["bands"].values()) == held_out
 
 
+def test_the_differences_of_arms_are_stored_over_all_problems_and_per_band(finished_run: Any) -> None:
+    evaluation, contrasts = finished_run.summary["evaluation"], finished_run.summary["contrasts"]
+    bands = {"all", *evaluation["heal"]["bands"]}
+    assert {(row["arm"], row["against"], row["band"]) for row in contrasts} == {
+        ("heal", against, band) for against in ("equal_tokens", "rejection_sampling", "base") for band in bands
+    }
+    for row in contrasts:
+        ours, theirs = (
+            evaluation[arm] if row["band"] == "all" else evaluation[arm]["bands"][row["band"]]
+            for arm in (row["arm"], row["against"])
+        )
+        assert row["difference"] == pytest.approx(ours["avg_at_k"] - theirs["avg_at_k"])
+        assert row["problems"] == ours["problems"]
+        if row["low"] is not None:
+            assert row["low"] <= row["difference"] <= row["high"]
+    assert any(row["low"] is not None for row in contrasts)
+    stored = finished_run.rows("SELECT against, band, difference FROM eval_contrasts")
+    assert {(row["against"], row["band"], row["difference"]) for row in contrasts} == {
+        (row["against"], row["band"], row["difference"]) for row in stored
+    }
+
+
 def test_the_teacher_is_scored_on_its_first_k_rollouts(finished_run: Any) -> None:
     share = finished_run.one(
         "SELECT avg((label = 'correct')::INT) FROM run_trajectories JOIN run_problems USING (run_id, problem_id) "

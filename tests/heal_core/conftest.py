@@ -195,6 +195,7 @@ def table_row() -> Callable[..., Row]:
         },
         "run_problems": {
             "run_problem_id": "rp0", "run_id": "run", "problem_id": "p0", "split": "train", "cluster_id": "c0",
+            "benchmark": None,
         },
         "run_rows": {
             "run_row_id": "rr0", "run_id": "run", "phase": "rollouts", "arm": "", "kind": "rollout",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,9 @@ from heal_core.errors import ShapeError
 from heal_core.evaluation import (
     EvaluationConfig,
     GradedSample,
+    estimate_pass_at,
     gap_closed,
+    group_problems,
     num_solved_beyond_teacher,
     problem_means,
     summarise_arm,
@@ -89,6 +92,59 @@ def test_no_problem_gives_no_row() -> None:
     assert summarise_arm("B1", samples("p1", Band.EASY, BAD_GOLD), 1) == ()
 
 
+def test_the_k_of_each_pass_at_k_is_at_most_the_number_of_samples() -> None:
+    assert EvaluationConfig(num_generations=8).pass_ks == (8,)
+    assert EvaluationConfig(num_generations=8, pass_at=[4, 1, 4]).pass_ks == (1, 4)
+    for k in (9, 0):
+        with pytest.raises(ValidationError, match=rf"pass_at has {k}, but evaluation.num_generations is 8"):
+            EvaluationConfig(num_generations=8, pass_at=[1, k])
+    # the run's id is made of this: one that names no k keeps the id that it had
+    assert EvaluationConfig(num_generations=8).model_dump() == {"num_generations": 8}
+
+
+def test_pass_at_k_of_a_worked_example() -> None:
+    rows = [
+        *samples("p1", Band.EASY, RIGHT, WRONG, WRONG, WRONG),
+        *samples("p2", Band.EASY, RIGHT, RIGHT, CUT_YET_RIGHT, WRONG),
+        *samples("p3", Band.HARD, WRONG, WRONG, WRONG, WRONG),
+    ]
+    found = {(row.band, row.k): row for row in estimate_pass_at("HEAL", rows, 4, (1, 2, 4))}
+    # n = 4, c = 1, 2, 0. pass@1 = c/n: 1/4, 1/2, 0. pass@2 = 1 - C(n-c, 2)/6: 1/2, 5/6, 0. pass@4: 1, 1, 0.
+    assert [found["all", k].pass_at_k for k in (1, 2, 4)] == pytest.approx([1 / 4, 4 / 9, 2 / 3])
+    assert [found["easy", k].pass_at_k for k in (1, 2, 4)] == pytest.approx([3 / 8, 2 / 3, 1])
+    # pass@2 in all: deviations 1/18, 7/18, -8/18, variance 114/324/2, SE sqrt(57/324/3) = sqrt(19)/18
+    assert found["all", 2].standard_error == pytest.approx(math.sqrt(19) / 18)
+    assert (found["hard", 2].standard_error, found["hard", 2].num_problems) == (None, 1)
+    assert {row.num_generations for row in found.values()} == {4}
+    (avg,) = (row for row in summarise_arm("HEAL", rows, 4) if row.band == "all")
+    assert found["all", 1].pass_at_k == pytest.approx(avg.avg_at_k)
+    assert found["all", 4].pass_at_k == pytest.approx(avg.pass_at_k)
+
+
+def test_a_k_above_the_number_of_samples_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"pass@3 needs at least 3 samples.*got n = 2"):
+        estimate_pass_at("HEAL", samples("p1", Band.EASY, RIGHT, WRONG), 2, (1, 3))
+
+
+def test_benchmarks_have_rows_of_their_own_where_there_are_two() -> None:
+    rows = [
+        *(replace(row, benchmark="gym") for row in samples("p1", Band.EASY, RIGHT, CUT)),
+        *(replace(row, benchmark="exam") for row in samples("p2", Band.EASY, RIGHT, RIGHT)),
+        *(replace(row, benchmark="exam") for row in samples("p3", Band.HARD, NO_ANSWER, WRONG)),
+    ]
+    table = {(row.band, row.benchmark): row for row in summarise_arm("B1", rows, 2)}
+    assert list(table) == [("all", None), ("easy", None), ("hard", None), ("all", "exam"), ("all", "gym")]
+    exam, gym = table["all", "exam"], table["all", "gym"]
+    assert (exam.num_problems, exam.avg_at_k, exam.truncated_share, exam.no_answer_share) == (2, 0.5, 0, 0.25)
+    assert (gym.num_problems, gym.avg_at_k, gym.truncated_share, gym.standard_error) == (1, 0.5, 0.5, None)
+    groups = dict(group_problems(rows, 2))
+    assert groups["all", "exam"] == ("p2", "p3")
+    assert groups.keys() == table.keys()
+    assert {(row.band, row.benchmark) for row in estimate_pass_at("B1", rows, 2, (1,))} == table.keys()
+    alone = [row for row in rows if row.benchmark == "exam"]
+    assert {row.benchmark for row in summarise_arm("B1", alone, 2)} == {None}
+
+
 outcomes = st.sampled_from([RIGHT, WRONG, NO_ANSWER, CUT, CUT_YET_RIGHT, TIMEOUT])
 tables = st.lists(
     st.tuples(st.sampled_from(sorted(Band)), st.lists(outcomes, min_size=3, max_size=3)),
@@ -106,6 +162,9 @@ def test_bands_partition_the_problems_and_order_does_not_matter(table, rng: rand
     weighted = sum(row.avg_at_k * row.num_problems for row in bands) / every.num_problems
     assert weighted == pytest.approx(every.avg_at_k)
     assert 0 <= every.avg_at_k <= every.pass_at_k + 1e-12 <= 1 + 1e-12
+    pass_at = [row.pass_at_k for row in estimate_pass_at("arm", rows, 3, (1, 2, 3)) if row.band == "all"]
+    assert pass_at[0] == pytest.approx(every.avg_at_k)
+    assert pass_at == sorted(pass_at)
     shuffled = rows.copy()
     rng.shuffle(shuffled)
     assert summarise_arm("arm", shuffled, 3) == (every, *bands)

@@ -49,6 +49,28 @@ def reasons(loaded: LoadedProblems) -> list[str]:
     return [row.reason for row in loaded.quarantined]
 
 
+def test_a_problem_knows_the_benchmark_that_its_source_is_named(write: Write) -> None:
+    train, first, second = (write(f"{name}.jsonl", row(f"{name}?", 1)) for name in ("train", "first", "second"))
+    third = write("third.jsonl", row("third?", 1, source="somewhere"))
+    loaded = load(
+        {"path": train, "split": "train"},
+        {"path": first, "split": "held_out", "name": "exam"},
+        {"path": second, "split": "held_out", "name": "exam"},
+        {"path": third, "split": "held_out"},
+    )
+    by_question = {problem.question: loaded.benchmarks[problem.problem_id] for problem in loaded.problems}
+    assert by_question == {"train?": train, "first?": "exam", "second?": "exam", "third?": third}
+    # messages and counts still say where the rows are from
+    assert [counts.source for counts in loaded.counts] == [train, first, second, third]
+
+
+def test_a_source_without_a_name_is_serialised_as_before_there_were_names() -> None:
+    named, nameless = ProblemsConfig(sources=[{"path": "p", "name": "exam"}]), ProblemsConfig(sources=[{"path": "p"}])
+    assert named.model_dump()["sources"][0].keys() - nameless.model_dump()["sources"][0].keys() == {"name"}
+    with pytest.raises(ValidationError, match="name"):
+        ProblemsConfig(sources=[{"path": "p", "name": " "}])
+
+
 def test_the_simple_form_is_one_or_two_sources(write: Write) -> None:
     train, held_out = write("a.jsonl", row("a?", 1), row("b?", 2)), write("b.jsonl", row("c?", 3))
     for simple, sources in [

@@ -101,7 +101,7 @@ class DrawnRun:
         self.add("problems", problem_id, question=f"{problem_id}?", answer="42", source="s.jsonl", uuid="",
                  problem_type="math", spec=None, chunk_index=0)  # fmt: skip
         self.add("run_problems", f"{self.run_id}-{problem_id}", problem_id=problem_id, split=split,
-                 cluster_id=problem_id)  # fmt: skip
+                 cluster_id=problem_id, benchmark="s.jsonl")  # fmt: skip
         wrong = []
         for index in range(8):
             row_id = self.sample("rollout", f"{problem_id}-r{index}", problem_id, sample_index=index)
@@ -196,10 +196,11 @@ class DrawnRun:
                                          seconds=2.0, result="{}")  # fmt: skip
                 self.use("training", checkpoint_id, "checkpoint", arm=arm)
         for arm, share in {"teacher": 0.75, "base": 0.25, "heal": 0.5 + self.number / 8}.items():
-            for band in ("all", "hard"):
-                self.add("evaluations", f"{self.run_id}-{arm}-{band}", arm=arm, band=band, k=4, num_problems=9,
-                         avg_at_k=share, standard_error=0.03, pass_at_k=share, truncated_share=0.0,
-                         no_answer_share=0.0)  # fmt: skip
+            # a benchmark's scores are half of those over all problems
+            for band, benchmark in (("all", None), ("hard", None), ("all", "gym")):
+                self.add("evaluations", f"{self.run_id}-{arm}-{band}-{benchmark}", arm=arm, band=band, k=4,
+                         num_problems=9, avg_at_k=share / 2 if benchmark else share, standard_error=0.03,
+                         pass_at_k=share, truncated_share=0.0, no_answer_share=0.0, benchmark=benchmark)  # fmt: skip
 
     def _events(self) -> None:
         closed = [("rollouts", 8.0, {"tokens": 100}), ("repairs", 5.0, {"tokens": 30}), ("repairs", 0.5, {})]
@@ -661,6 +662,22 @@ def test_the_gap_is_closed_from_the_untrained_student_to_the_teacher(drawn: Stor
     }
 
 
+def test_a_benchmark_has_rows_of_its_own_which_are_not_among_those_of_bands(drawn: Store) -> None:
+    rows = totals(drawn, "SELECT arm, benchmark, avg_at_k, gain_over_base, gap_closed FROM eval_benchmarks "
+                         "WHERE run_id = 'first'", by="arm")  # fmt: skip
+    # half of 0.25, 0.5 and 0.75
+    assert rows == {
+        "base": {"benchmark": "gym", "avg_at_k": 0.125, "gain_over_base": 0, "gap_closed": 0},
+        "heal": {"benchmark": "gym", "avg_at_k": 0.25, "gain_over_base": 0.125, "gap_closed": 0.5},
+        "teacher": {"benchmark": "gym", "avg_at_k": 0.375, "gain_over_base": 0.25, "gap_closed": 1},
+    }
+    assert {row["band"] for row in drawn.rows("SELECT band FROM eval_summary")} == {"all", "hard"}
+    (num,) = drawn.rows("SELECT count(*) AS num FROM eval_summary WHERE run_id = 'first'")
+    assert num["num"] == 6
+    items = drawn.rows("SELECT DISTINCT item FROM run_metrics WHERE topic = 'evaluation' AND item LIKE 'heal%'")
+    assert {row["item"] for row in items} == {"heal, all", "heal, hard", "heal, benchmark gym"}
+
+
 # ---- on small stores
 
 
@@ -693,7 +710,7 @@ def test_two_verdicts_that_differ_are_a_disagreement_and_two_that_agree_are_none
 def test_a_student_above_its_teacher_leaves_no_gap_to_close(store: Store) -> None:
     rows = [
         {"evaluation_id": arm, "run_id": "run", "arm": arm, "band": "all", "k": 4, "num_problems": 9, "avg_at_k": share,
-         "standard_error": None, "pass_at_k": share, "truncated_share": 0.0, "no_answer_share": 0.0}
+         "standard_error": None, "pass_at_k": share, "truncated_share": 0.0, "no_answer_share": 0.0, "benchmark": None}
         for arm, share in {"teacher": 0.5, "base": 0.5, "heal": 0.75}.items()
     ]  # fmt: skip
     store.append("evaluations", rows)

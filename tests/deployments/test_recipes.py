@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from heal_core.gradable import find_ungradable
 from heal_core.problems import load_problems
 from heal_core.sft.config import SftConfig
 from heal_core.sft.launch import run_stage
-from heal_core.sft.spec import StageSpec
+from heal_core.sft.spec import StageResult, StageSpec
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.verify.config import VerifyConfig
 from heal_core.verify.pool import VerifierPool
@@ -106,31 +107,58 @@ def test_the_laptop_has_problems_on_both_sides() -> None:
     assert max(len(problem.question) for problem in loaded.problems) / 3 < PROMPT_TOKENS["laptop.yaml"]
 
 
-@pytest.mark.full
-def test_training_split_over_processes_learns_what_one_process_learns(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., StageResult]:
+    """Return a function that trains the lab's student a little, under a launcher."""
     recipe = load("paper-scale.yaml").sft
-    settings = yaml.safe_load((ROOT / recipe.launcher[-1]).read_text())
-    fsdp = tmp_path / "fsdp.yaml"
-    fsdp.write_text(yaml.safe_dump({**settings, "num_processes": 2, "use_cpu": True, "mixed_precision": "no"}))
-    examples = tmp_path / "examples.jsonl"
+    folder = tmp_path_factory.mktemp("split")
+    examples = folder / "examples.jsonl"
     examples.write_text(
-        "".join(f'{{"example_id": "{n}", "prompt": "{n} + 1?", "response": "It is {n + 1}."}}\n' for n in range(8))
+        "".join(
+            f'{{"example_id": "{n}", "prompt": "{n} + 1?", "response": "{"So it goes. " * (n % 4)}It is {n + 1}."}}\n'
+            for n in range(11)
+        )
     )
 
-    def train(name: str, launcher: tuple[str, ...]) -> list[float]:
+    @cache
+    def train(name: str, launcher: tuple[str, ...] = ()) -> StageResult:
         config = SftConfig(
-            learning_rate=3e-4, device="cpu", dtype="float32", num_threads=1, max_length=128,
-            gradient_checkpointing=recipe.gradient_checkpointing, launcher=launcher,
+            learning_rate=3e-4, device="cpu", dtype="float32", num_threads=1, max_length=128, micro_batch_tokens=100,
+            gradient_checkpointing=recipe.gradient_checkpointing, launcher=launcher, save_every_steps=1,
         )  # fmt: skip
         spec = StageSpec(
             stage="I", arm="heal", model_name_or_path=str(ROOT / "deployments/lab/student"), examples_path=examples,
-            num_optimizer_steps=3, output_dir=tmp_path / name, config=config,
+            num_optimizer_steps=3, output_dir=folder / name, config=config, held_out_path=examples,
         )  # fmt: skip
-        return [step.loss for step in run_stage(spec).steps]
+        return run_stage(spec)
 
-    launcher = (str(Path(sys.executable).with_name("accelerate")), *recipe.launcher[1:-1], str(fsdp))
-    one, two = train("one", ()), train("two", launcher)
-    assert two == pytest.approx(one, abs=1e-4) and one[-1] < one[0]
+    return train
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("fsdp.yaml", {"use_cpu": True, "mixed_precision": "no"}),
+        ("ddp.yaml", {"use_cpu": True, "mixed_precision": "no", "distributed_type": "MULTI_CPU"}),
+    ],
+)
+def test_training_split_over_processes_learns_what_one_process_learns(
+    name: str, changes: dict[str, Any], train: Callable[..., StageResult], tmp_path: Path
+) -> None:
+    settings = yaml.safe_load((RECIPES / name).read_text()) | changes | {"num_processes": 2}
+    settings.pop("gpu_ids", None)
+    launched = tmp_path / name
+    launched.write_text(yaml.safe_dump(settings))
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    one, two = train("one"), train(name, (accelerate, "launch", "--config_file", str(launched)))
+    assert [s.loss for s in two.steps] == pytest.approx([s.loss for s in one.steps], abs=1e-4)
+    assert [s.grad_norm for s in two.steps] == pytest.approx([s.grad_norm for s in one.steps], rel=1e-3)
+    # the same examples in the same order, counted over both processes
+    assert [(s.positions, s.num_tokens) for s in two.steps] == [(s.positions, s.num_tokens) for s in one.steps]
+    assert [h.step for h in two.held_out] == [0, 3] and two.steps[-1].loss < two.steps[0].loss
+    # of 11 held-out solutions each of two processes reads 5
+    assert (one.held_out[0].num_examples, two.held_out[0].num_examples) == (11, 10)
 
 
 @pytest.mark.slow

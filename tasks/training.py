@@ -8,12 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
+from heal_core.curriculum import STAGES
 from heal_core.engines.identity import identify_model, resolve_folder
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.logs import log_context
 from heal_core.prompts import student_prompt
 from heal_core.sft.launch import StageProgress, run_stage
-from heal_core.sft.preflight import PreflightReport, describe
+from heal_core.sft.preflight import PreflightReport, describe, describe_example
 from heal_core.sft.spec import StageResult, StageSpec
 from heal_core.store import durable
 from heal_core.store.reads import read_held_out_solutions, read_known, read_references, read_texts
@@ -111,6 +112,8 @@ def train_stage(session: Session, work: StageWork) -> str:
         detail = {"arm": work.arm, "stage": work.stage, **preflight.model_dump()}
         session.record_event("preflight", session.phase_name, detail)
         logger.info("%s stage %s: %s", work.arm, work.stage, describe(preflight))
+        if work.stage == STAGES[0]:  # those of the others are in the view training_stages
+            logger.info("%s stage %s: %s", work.arm, work.stage, describe_example(preflight))
 
     with log_context(shard=work.label):
         result = run_stage(spec, report, show)

@@ -30,7 +30,7 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
 )
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
-CONFIG_FILES = ("config.json", "generation_config.json")
+CONFIG_FILES = ("config.json", "generation_config.json", "adapter_config.json")
 
 
 def identify_model(config: EngineConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from heal_core.engines.base import Capability, EngineConfig, EngineDescription
 from heal_core.engines.identity import digest_files
+from heal_core.engines.settings import adapter_base
 from heal_core.engines.tokens import ModelTokens, end_ids, first_line, load_tokenizer, template_digest
 from heal_core.errors import ConfigError, ModelError
 
@@ -109,9 +110,10 @@ def _load_model(config: EngineConfig, folder: Path) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    base = adapter_base(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
+            base or folder,
             dtype="auto" if config.dtype == "auto" else getattr(torch, config.dtype),
             use_safetensors=True,
             trust_remote_code=config.trust_remote_code,
@@ -126,6 +128,10 @@ def _load_model(config: EngineConfig, folder: Path) -> Any:
             f"{config.model_name_or_path}: {len(info['missing_keys'])} weights are missing, "
             f"{sorted(info['missing_keys'])[0]} among them; the weight files are incomplete"
         )
+    if base is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     if not {"position_ids", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
         raise ModelError(
             f"{config.model_name_or_path}: the hf engine cannot run {type(model).__name__}; "

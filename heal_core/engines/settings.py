@@ -22,6 +22,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return {**settings, **(settings.get("text_config") or {})}
 
 
+def adapter_base(folder: Path) -> str | None:
+    """Return the model that a folder's adapter belongs onto, a path or an id; None where it holds no adapter.
+
+    Raises:
+        ModelError: If what it says cannot be read.
+    """
+    path = folder / "adapter_config.json"
+    return str(read_json(path)["base_model_name_or_path"]) if path.is_file() else None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return what a file of a model's folder holds.
 

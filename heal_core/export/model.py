@@ -139,6 +139,8 @@ def export_model(
         temporary.mkdir()
         _copy(source, temporary, dtype if dtype != stored else None)
         if is_adapter:
+            # transformers takes a folder with it for a whole model
+            (temporary / "config.json").unlink(missing_ok=True)
             _name_base(temporary / ADAPTER_CONFIG, base_model, workspace)
             _add_tokenizer(checkpoint, temporary)
         (temporary / CARD_FILE).write_text(str(card), encoding="utf-8")

@@ -32,9 +32,7 @@ def load_tokenizer(spec: StageSpec) -> tuple[PreTrainedTokenizerBase, int, int]:
     source: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(spec.model_name_or_path, **source)
-        folder = Path(spec.model_name_or_path)
-        config_source = _base_of(folder) if (folder / _ADAPTER_CONFIG).is_file() else spec.model_name_or_path
-        config = AutoConfig.from_pretrained(config_source, **source).get_text_config()
+        config = AutoConfig.from_pretrained(spec.model_name_or_path, **source).get_text_config()
     except (OSError, ValueError) as error:
         raise TrainingError(f"{spec.label}: cannot load the student {spec.model_name_or_path}: {error}") from error
     context_tokens = getattr(config, "max_position_embeddings", None) or spec.config.max_length
@@ -55,13 +53,14 @@ def load_model(spec: StageSpec, end_id: int, *, is_bfloat16: bool) -> Any:
     folder = Path(spec.model_name_or_path)
     trained = _trained_adapter(folder)
     dtype = torch.bfloat16 if lora is not None and is_bfloat16 else torch.float32
+    model: Any
+    if lora is None and trained == folder:
+        raise TrainingError(
+            f"{spec.label}: {folder} holds an adapter without merged weights, which full training cannot start "
+            "from; set sft.lora as it was trained, or train that with sft.lora.save=merged"
+        )
     if lora is None:
-        model: Any = _load(spec, spec.model_name_or_path, dtype)
-        if trained == folder:
-            raise TrainingError(
-                f"{spec.label}: {folder} holds an adapter without merged weights, which full training cannot start "
-                "from; set sft.lora as it was trained, or train that with sft.lora.save=merged"
-            )
+        model = _load(spec, spec.model_name_or_path, dtype)
     elif trained is not None and _matches(trained, lora):
         from peft import PeftModel
 
@@ -98,6 +97,7 @@ def adapter_dir(folder: Path, lora: LoraConfig) -> Path:
 def finish_adapter(folder: Path, lora: LoraConfig, end_id: int) -> None:
     """Make a stage's folder of the adapter that stands in it: a model of its own with `merged`, else a small one.
 
+    Beside an adapter alone stands the config of what it belongs onto, which says the longest context and the like.
     Merged weights are float32, in which an adapter's small changes are not lost.
     """
     import torch
@@ -112,6 +112,7 @@ def finish_adapter(folder: Path, lora: LoraConfig, end_id: int) -> None:
     base: Any = AutoModelForCausalLM.from_pretrained(_base_of(adapter), dtype=torch.float32)
     _stop_at(base, end_id)
     if lora.save == "adapter":
+        base.config.save_pretrained(folder)
         base.generation_config.save_pretrained(folder)
     else:
         PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(folder)

@@ -231,7 +231,7 @@ def build_report(
 
 
 def describe(report: PreflightReport) -> str:
-    """Return the report as a person reads it: figures, then the first example with where its loss begins."""
+    """Return the figures of a report as a person reads them."""
     counts = (
         f"{report.num_examples:,} examples, {report.num_tokens:,} tokens ({report.loss_share:.0%} carry loss), "
         f"the longest {report.longest_tokens:,} of {report.max_length_tokens:,}; {report.num_dropped_over_long:,} "
@@ -244,12 +244,16 @@ def describe(report: PreflightReport) -> str:
         work += f"; trains {report.num_trained_parameters:,} of {report.num_parameters:,} parameters"
     if report.expected_seconds is not None and report.expected_memory_mib is not None:
         work += f"; about {_duration(report.expected_seconds)} and {report.expected_memory_mib / 1024:.1f} GiB"
+    return f"{counts}; {work} in {report.dtype}"
+
+
+def describe_example(report: PreflightReport) -> str:
+    """Return the first example with where its loss begins, on one line."""
     first = report.first_example
-    example = (
+    return (
         f"first example {first.example_id[:12]}, without loss: {_shorten(first.without_loss)!r}; "
         f"with loss: {_shorten(first.with_loss)!r}"
     )
-    return f"{counts}; {work} in {report.dtype}\n{example}"
 
 
 def _share(num_dropped: int, num_kept: int) -> float:

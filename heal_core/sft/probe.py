@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heal_core.errors import TrainingError
 from heal_core.sft import folders
 
 _ROUNDS = 3
@@ -40,10 +41,23 @@ def try_pass(trainer: Any, batch: dict[str, Any]) -> PassCost:
 
     Args:
         batch: What the trainer's own data loader would give, shape [B, T].
+
+    Raises:
+        TrainingError: If the memory of the GPU does not hold it.
     """
     import torch
 
-    seconds = [_pass_seconds(trainer, batch, None) for _ in range(2)][-1]
+    if trainer.args.gradient_checkpointing:  # which the trainer turns on when it begins
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    try:
+        seconds = [_pass_seconds(trainer, batch, None) for _ in range(2)][-1]
+    except torch.OutOfMemoryError as error:
+        num_examples, num_tokens = batch["input_ids"].shape
+        raise TrainingError(
+            f"the GPU's memory does not hold a pass over the largest micro-batch, {num_examples} x {num_tokens} "
+            "tokens: set sft.micro_batch_tokens, sft.gradient_checkpointing=true or sft.lora.r=16, or split the "
+            f"student over several GPUs (sft.launcher). torch says: {error}"
+        ) from error
     _, num_trained = trainer.count_parameters()
     if trainer.args.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20

@@ -7,7 +7,15 @@ from transformers import PreTrainedTokenizerFast
 
 from heal_core.errors import TrainingError
 from heal_core.sft.data import Example, TokenisedExample, TokenisedExamples, tokenise_examples
-from heal_core.sft.preflight import Estimate, build_report, check_examples, check_first_batch, check_thinking, describe
+from heal_core.sft.preflight import (
+    Estimate,
+    build_report,
+    check_examples,
+    check_first_batch,
+    check_thinking,
+    describe,
+    describe_example,
+)
 from tests.heal_core.sft.conftest import CHAT_TEMPLATE, new_tokenizer
 
 END = 9
@@ -89,7 +97,8 @@ def test_report_counts_tokens_loss_and_padding(tokenizer: PreTrainedTokenizerFas
     told = describe(report)
     assert "2 examples, 14 tokens (43% carry loss), the longest 8 of 20; 1 (33.3%) too long and dropped" in told
     assert "1 optimizer steps, 28 tokens in 2 passes, 12.5% padding; about 90 s and 1.5 GiB in float32" in told
-    assert "without loss: '<|user|>p<|end|><|assistant|>'; with loss: '1<|end|>'" in told
+    example = describe_example(report)
+    assert example == "first example a, without loss: '<|user|>p<|end|><|assistant|>'; with loss: '1<|end|>'"
 
 
 def thinking_tokenizer(opening: str) -> PreTrainedTokenizerFast:

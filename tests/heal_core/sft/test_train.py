@@ -13,6 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
+from heal_core.engines.base import EngineConfig
+from heal_core.engines.loading import load
 from heal_core.errors import TrainingError
 from heal_core.sft.__main__ import logger_environment
 from heal_core.sft.config import LoraConfig, SftConfig
@@ -158,9 +160,13 @@ def test_one_adapter_is_trained_through_the_stages(spec: StageSpec, tmp_path: Pa
     assert not (tmp_path / "II" / "model.safetensors").exists()
     for key, values in load_file(tmp_path / "II" / "adapter_model.safetensors").items():
         np.testing.assert_allclose(values, parts[key], atol=1e-8)
-    # transformers loads the adapter alone onto the student that it names
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "II")
+    # PEFT loads the adapter alone onto the student that it names, and so does the engine
+    peft = pytest.importorskip("peft")
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "II")
     assert "lora" in "".join(name for name, _ in model.named_parameters())
+    loaded = load(EngineConfig(model_name_or_path=str(tmp_path / "II"), dtype="float32", device="cpu"), tmp_path / "II")
+    state = loaded.model.state_dict()
+    np.testing.assert_allclose(state[f"{name}.weight"].numpy(), after[f"{name}.weight"], atol=1e-6)
 
 
 def test_an_adapter_of_other_settings_cannot_go_on(spec: StageSpec, tmp_path: Path) -> None:

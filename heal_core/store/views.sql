@@ -545,7 +545,8 @@ SELECT r.run_id, r.arm, c.stage, c.checkpoint_id, c.parent_checkpoint_id, c.num_
        (c.result ->> '$.num_parameters')::BIGINT AS num_parameters,
        (c.result ->> '$.num_trained_parameters')::BIGINT AS num_trained_parameters,
        c.result ->> '$.dtype' AS dtype, c.result ->> '$.device' AS device,
-       c.seconds, (p ->> '$.expected_seconds')::DOUBLE AS expected_seconds,
+       c.seconds, list_sum(from_json(c.result -> '$.steps[*].seconds', '["DOUBLE"]')) AS step_seconds,
+       (p ->> '$.expected_seconds')::DOUBLE AS expected_seconds,
        (c.result ->> '$.peak_memory_mib')::DOUBLE AS peak_memory_mib,
        (p ->> '$.expected_memory_mib')::DOUBLE AS expected_memory_mib,
        p ->> '$.first_example.without_loss' AS first_prompt, p ->> '$.first_example.with_loss' AS first_response
@@ -586,8 +587,9 @@ COMMENT ON COLUMN training_stages.num_parameters IS 'Parameters of the student; 
 COMMENT ON COLUMN training_stages.num_trained_parameters IS 'Those that were trained: with an adapter, the adapter''s.';
 COMMENT ON COLUMN training_stages.dtype IS 'float32, or bfloat16 for mixed precision.';
 COMMENT ON COLUMN training_stages.device IS 'cpu or cuda.';
-COMMENT ON COLUMN training_stages.seconds IS 'Wall time of the process that finished it.';
-COMMENT ON COLUMN training_stages.expected_seconds IS 'What was expected of the passes before the first step; null where several processes trained.';
+COMMENT ON COLUMN training_stages.seconds IS 'Wall time of the process that finished it, loading and saving included.';
+COMMENT ON COLUMN training_stages.step_seconds IS 'Time of its optimizer steps, checkpoints included; null in checkpoints of before this was noted.';
+COMMENT ON COLUMN training_stages.expected_seconds IS 'What was expected of the steps before the first, from one pass that was tried; null where several processes trained.';
 COMMENT ON COLUMN training_stages.peak_memory_mib IS 'Of the GPU, or of the process where there is none.';
 COMMENT ON COLUMN training_stages.expected_memory_mib IS 'What was expected before the first step; null where several processes trained.';
 COMMENT ON COLUMN training_stages.first_prompt IS 'The first example of training: what carries no loss.';

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from deployments.api import PrefectApi
+from flows.layout import copy_kept
 from heal_core.children import child_environment, start_child
 from heal_core.errors import ConfigError, HealError
 
@@ -113,9 +114,10 @@ def _without_proxy(name: str) -> dict[str, str]:
 
 
 def new_server(home: Path, port: int) -> Child:
-    """Return the server, not yet started."""
+    """Return the server, not yet started; a new home gets a copy of an empty database, if one is kept."""
     logs = home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    copy_kept(home)
     return Child("server", ["server", "start", "--host", "127.0.0.1", "--port", str(port)], logs / "server.log")
 
 

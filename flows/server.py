@@ -14,8 +14,15 @@ import socket
 import sys
 from pathlib import Path
 
+from flows import layout
 from heal_core.children import child_environment, start_child
 
+_OF_THE_SERVER = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",  # kinds of saved settings, which no run uses; it takes a second
+}
 _NAMES_A_SERVER = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME")
 
 
@@ -34,7 +41,7 @@ def start_server(log_path: Path) -> None:
         server = start_child(
             [sys.executable, "-m", "flows.server", str(listener.fileno())],
             pass_fds=(listener.fileno(),),
-            env=child_environment(PREFECT__SERVER_EPHEMERAL="1", PREFECT__SERVER_FINAL="1", PREFECT_UI_ENABLED="0"),
+            env=child_environment(**_OF_THE_SERVER),
             stdout=log,
             stderr=log,
         )
@@ -46,6 +53,7 @@ def main(arguments: list[str]) -> None:
     """Serve on the socket with the given file descriptor until killed."""
     # both reach the whole process group: the run decides when its server may go
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    layout.prepare(Path(os.environ["PREFECT_HOME"]))
     import uvicorn
 
     config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")

@@ -11,6 +11,7 @@ import atexit
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ _OF_THE_SERVER = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_UI_ENABLED": "0",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",  # kinds of saved settings, which no run uses; it takes a second
+    # nobody reads the events of a server that ends with its run, and nothing is triggered by them
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "0",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "0",
 }
 _NAMES_A_SERVER = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME")
 
@@ -34,19 +38,30 @@ def is_named() -> bool:
 def start_server(log_path: Path) -> None:
     """Start a server that ends with this process, and set `PREFECT_API_URL` to it.
 
-    To be called before Prefect is imported. The socket listens at once, so that the first
-    request waits while the server still starts.
+    To be called before Prefect is imported.
+    """
+    server, os.environ["PREFECT_API_URL"] = launch(log_path)
+    atexit.register(server.kill)
+
+
+def launch(log_path: Path, **settings: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Return a server that ends with this process at the latest, and its address.
+
+    It listens at once, so that the first request waits while it still starts.
+
+    Args:
+        log_path: Where its output is added.
+        settings: What it finds in its environment besides ours; `PREFECT_HOME` has to be in one of them.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener, log_path.open("ab") as log:
         server = start_child(
             [sys.executable, "-m", "flows.server", str(listener.fileno())],
             pass_fds=(listener.fileno(),),
-            env=child_environment(**_OF_THE_SERVER),
+            env=child_environment(**_OF_THE_SERVER, **settings),
             stdout=log,
             stderr=log,
         )
-        atexit.register(server.kill)
-        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        return server, f"http://127.0.0.1:{listener.getsockname()[1]}/api"
 
 
 def main(arguments: list[str]) -> None:

@@ -12,7 +12,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,8 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SettingsContext, get_settings_context
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from heal_core.progress import Progress
 
@@ -110,7 +110,7 @@ class ProgressArtifact:
 
     def _work(self) -> None:
         """Send what is due until closed."""
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), _client() as client:
+        with _without_retries(), _client() as client:
             while (piece := self._next()) is not None:
                 self._send(client, *piece)
 
@@ -258,7 +258,7 @@ def _try_for(seconds: float, call: Callable[[], None]) -> Exception | None:
     outcome: list[Exception | None] = [TimeoutError("no answer")]
 
     def work() -> None:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with _without_retries():
             while True:
                 try:
                     call()
@@ -284,6 +284,19 @@ def _flow_run_id() -> UUID | None:
     """Return the id of the flow run that this is called in."""
     context = FlowRunContext.get()
     return context.flow_run.id if context is not None and context.flow_run is not None else None
+
+
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    """Have Prefect's client try once: how often, and for how long, is for us to say.
+
+    `temporary_settings` would read the whole environment again, which takes longer than what is sent here.
+    """
+    context = get_settings_context()
+    client = context.settings.client.model_copy(update={"max_retries": 0})
+    settings = context.settings.model_copy(update={"client": client})
+    with SettingsContext(profile=context.profile, settings=settings):
+        yield
 
 
 def _client() -> SyncPrefectClient:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.server import launch
 from heal_core.children import child_environment
 from heal_core.gym.library import library_version
 from heal_core.store.inspect import open_store
@@ -27,6 +28,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
 }
+QUIET_SERVER = {"PREFECT_SERVER_ANALYTICS_ENABLED": "0", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
 REDUCED = {
     "chunk_problems": 8,
     "problems.limit": 36,
@@ -153,6 +155,16 @@ def serve(folder: Path, *arguments: str) -> Iterator[TestServer]:
 def serve_model() -> Callable[..., Any]:
     """Return a context manager: the running server of the model in a folder, with arguments of `model_server.py`."""
     return serve
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a Prefect server for the tests of this process, started as a run starts its own."""
+    folder = tmp_path_factory.mktemp("prefect")
+    server, address = launch(folder / "server.log", PREFECT_HOME=str(folder), **QUIET_SERVER)
+    yield address
+    server.kill()
+    server.wait()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from importlib.metadata import version
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ TOKENIZER_FILES = (
 )
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 CONFIG_FILES = ("config.json", "generation_config.json", "adapter_config.json")
+
+version = functools.cache(importlib.metadata.version)
+"""The version of an installed package; to read it takes milliseconds, and a run asks a hundred times."""
 
 
 def identify_model(config: EngineConfig) -> dict[str, Any]:

@@ -14,13 +14,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.context import FlowRunContext
 from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
     PREFECT_LOGGING_LEVEL,
     PREFECT_LOGGING_TO_API_ENABLED,
-    PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
 
 from heal_core.progress import Progress
 from tasks import artifacts
@@ -48,14 +47,15 @@ def call(function: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def in_flow() -> Iterator[Callable[[Callable[[], Any]], Any]]:
-    """Return a function that calls another inside a flow run on a server of its own."""
-    quiet = {
+def in_flow(prefect_server: str) -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Return a function that calls another inside a flow run on a real server."""
+    settings = {
+        PREFECT_API_URL: prefect_server,
+        PREFECT_API_REQUEST_TIMEOUT: 120,
         PREFECT_LOGGING_LEVEL: "CRITICAL",
         PREFECT_LOGGING_TO_API_ENABLED: False,
-        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",
     }
-    with temporary_settings(quiet), prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings(settings):
         yield lambda function: call.with_options(validate_parameters=False)(function)
 
 

@@ -28,13 +28,12 @@ from prefect.context import FlowRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
     PREFECT_LOGGING_LEVEL,
     PREFECT_LOGGING_TO_API_ENABLED,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
 
 import flows.heal
 import flows.profiles
@@ -259,16 +258,16 @@ class Pools:
 
 
 @pytest.fixture(scope="session")
-def call_in_flow() -> Iterator[Callable[[Callable[[], Any], Path], Any]]:
+def call_in_flow(prefect_server: str) -> Iterator[Callable[[Callable[[], Any], Path], Any]]:
     """Return a function that calls another inside a running flow, with a folder for the tasks' results.
 
     One flow serves all runs: to begin and end a flow of its own takes as long as a whole run here.
     """
-    quiet = {
+    settings = {
+        PREFECT_API_URL: prefect_server,
+        PREFECT_API_REQUEST_TIMEOUT: 120,
         PREFECT_LOGGING_LEVEL: "CRITICAL",
         PREFECT_LOGGING_TO_API_ENABLED: False,
-        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
     jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
@@ -296,7 +295,7 @@ def call_in_flow() -> Iterator[Callable[[Callable[[], Any], Path], Any]]:
             raise error
         return value
 
-    with temporary_settings(quiet), prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings(settings):
         thread = threading.Thread(target=contextvars.copy_context().run, args=(serve,))
         thread.start()
         yield call

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Asked:
     """What an engine is asked for: all that may shape the answer, and no content key of HEAL's.
 
@@ -67,6 +68,14 @@ class Asked:
     sample_index: int
     parent: str
     hint: str
+
+    def __repr__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
+        """All of it in words, from which every token of the answer is drawn."""
+        return f"Asked{tuple(getattr(self, part.name) for part in fields(self))}"
 
 
 def draw(*parts: Any) -> int:

@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,13 @@ import pytest
 import yaml
 
 from flows.server import launch
-from heal_core.children import child_environment
 from heal_core.gym.library import library_version
 from heal_core.store.inspect import open_store
+from tests.serving import serve
 
 ROOT = Path(__file__).parents[1]
+# As many processes as cores run tests; threads that share a core wait for each other. Children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HEAL_"))},
     "OMP_NUM_THREADS": "1",
@@ -39,6 +39,7 @@ REDUCED = {
     "guided.num_generations": 2,
     "curriculum.epochs": [1, 1, 1],
     "evaluation.num_generations": 2,
+    "verify.num_workers": 1,
 }
 """What makes the demo small: seconds of sampling, yet problems of every band, and repairs that are kept."""
 
@@ -106,49 +107,6 @@ class Heal:
     @staticmethod
     def _command(arguments: tuple[str | Path, ...]) -> list[str]:
         return [sys.executable, "-m", "flows.cli.main", *map(str, arguments)]
-
-
-@dataclass(frozen=True)
-class TestServer:
-    """A running server (`model_server.py`); `url` is its base URL."""
-
-    __test__ = False
-    url: str
-    process: subprocess.Popen[str]
-
-    def fail(self, *faults: str, always: str | None = None) -> None:
-        """Let the next requests fail so, one each; or all of them."""
-        self._call("/faults", {"always": always} if always else list(faults))
-
-    @property
-    def seen(self) -> dict[str, Any]:
-        """Return what it was asked, and how many answers nobody waited for."""
-        seen: dict[str, Any] = self._call("/seen")
-        return seen
-
-    def _call(self, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            self.url.removesuffix("/v1") + path, None if body is None else json.dumps(body).encode()
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-
-
-@contextmanager
-def serve(folder: Path, *arguments: str) -> Iterator[TestServer]:
-    """Yield a server of the model in a folder."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("model_server.py")), str(folder), *arguments],
-        env=child_environment(OMP_NUM_THREADS="1"),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield TestServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="session")

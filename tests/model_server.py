@@ -14,12 +14,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401  before this is forked
 
 from heal_core.chat import render_prompt_ids
 from heal_core.engines.base import EngineConfig, SamplingConfig
@@ -312,20 +313,20 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def main() -> None:
+def main(arguments: Sequence[str], tell: Callable[[int], object]) -> None:
+    """Serve until killed, after telling the port."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dialect", default="vllm")
     parser.add_argument("--name", default="lab")
     parser.add_argument("--key", default="")
     parser.add_argument("--port", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     Handler.state = State(args.folder, args.dialect, args.name, args.key)
     server = Server(("127.0.0.1", args.port), Handler)
-    sys.stdout.write(f"{server.server_address[1]}\n")
-    sys.stdout.flush()
+    tell(server.server_address[1])
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:], lambda port: print(port, flush=True))  # noqa: T201  what starts it reads that

@@ -52,15 +52,25 @@ def odd_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Engines:
-    """Starts an engine of a kind on a model, once each: the odd model with `babbling`, else the lab's teacher."""
+Started = dict[bool, Engine]
+"""Engines of a kind that run: True for the odd model."""
 
-    def __init__(self, kind: str, teacher: Path, odd: Path, serve: Callable[..., Any], stack: ExitStack) -> None:
+
+class Engines:
+    """Starts an engine of a kind on a model, once each: the odd model with `babbling`, else the lab's teacher.
+
+    All kinds share the engines `hf` (`exact`), each of which takes seconds to start.
+    """
+
+    def __init__(
+        self, kind: str, teacher: Path, odd: Path, serve: Callable[..., Any], stack: ExitStack, exact: Started
+    ) -> None:
         self.kind = kind
         self._serve = serve
         self._folders = {False: teacher, True: odd}
         self._stack = stack
-        self._started: dict[tuple[str, bool], Engine] = {}
+        self._own: Started = {}
+        self._exact = exact
 
     def start(self, babbling: bool = False) -> Engine:
         """Return the engine under test."""
@@ -71,13 +81,14 @@ class Engines:
         return self._start("hf", babbling)
 
     def _start(self, kind: str, babbling: bool) -> Engine:
-        if (kind, babbling) not in self._started:
+        started = self._exact if kind == "hf" else self._own
+        if babbling not in started:
             settings = self._settings(kind, self._folders[babbling])
             config = EngineConfig(
                 model_name_or_path=str(self._folders[babbling]), dtype="float32", num_threads=1, **settings
             )
-            self._started[kind, babbling] = self._stack.enter_context(closing(start_engine(config)))
-        return self._started[kind, babbling]
+            started[babbling] = self._stack.enter_context(closing(start_engine(config)))
+        return started[babbling]
 
     def _settings(self, kind: str, folder: Path) -> dict[str, Any]:
         if kind == "hf":
@@ -96,7 +107,8 @@ def engines_of(
     """Return a function that gives the engines of a kind; all are ended at the end."""
     with ExitStack() as stack:
         kinds: dict[str, Engines] = {}
-        yield lambda kind: kinds.setdefault(kind, Engines(kind, lab_teacher, odd_model, serve_model, stack))
+        exact: Started = {}
+        yield lambda kind: kinds.setdefault(kind, Engines(kind, lab_teacher, odd_model, serve_model, stack, exact))
 
 
 @pytest.fixture(scope="session")

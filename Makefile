@@ -8,6 +8,7 @@ VLLM_VENV := .venv-vllm
 VLLM ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 VLLM_STAMP := $(VLLM_VENV)/.stamp-$(VLLM)
 export DO_NOT_TRACK := 1
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, each of which would compile HEAL again
 export HF_HUB_OFFLINE ?= 1
 
 define check_python

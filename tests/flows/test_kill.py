@@ -159,8 +159,11 @@ def test_a_run_killed_ten_times_at_random_ends_with_the_same_tables(
 
 @pytest.mark.parametrize(
     ("number", "to_group"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)],
-    ids=["Ctrl-C", "terminated", "terminated with its children"],
+    [  # SIGTERM is in the short tier too: test_faults.py, and with the children test_read_while_writing.py
+        pytest.param(signal.SIGINT, True, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, False, id="terminated", marks=pytest.mark.full),
+        pytest.param(signal.SIGTERM, True, id="terminated with its children", marks=pytest.mark.full),
+    ],
 )
 def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(
     finished_run: Any, stop: Any, wait_for: Any, tmp_path: Path, number: signal.Signals, to_group: bool

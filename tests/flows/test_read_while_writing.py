@@ -34,10 +34,9 @@ ALLOWANCE_SECONDS = 10  # a busy machine is slow to publish, and this test to lo
 
 
 def test_readers_stop_no_run_and_see_a_whole_and_recent_state(
-    finished_run: Any, stop: Any, wait_for: Any, tmp_path: Path
+    heal: Any, stop: Any, wait_for: Any, tmp_path: Path
 ) -> None:
     workspace, log = tmp_path / "read", tmp_path / "log"
-    heal = finished_run.heal
     process = heal.start(log, "run", heal.config(workspace))
     wait_for(process, log, lambda _: (workspace / "heal.duckdb").exists() and any(workspace.glob("parts/traj*/*")))
     with subprocess.Popen(
@@ -69,4 +68,6 @@ def test_readers_stop_no_run_and_see_a_whole_and_recent_state(
         assert ask_notebook() == first < seen[-1]  # it keeps the copy that it opened
         notebook.stdin.close()
         assert notebook.wait(20) == 0
-    assert stop(process, signal.SIGINT, True)[0] == 130
+    assert stop(process, signal.SIGTERM, True) == (130, [])
+    told = log.read_text()
+    assert "the same command goes on from there" in told and "Traceback" not in told and "leaked" not in told

@@ -51,7 +51,10 @@ NUM_TOP = 1
 
 
 class TopTokensEngine:
-    """The engine `hf` of a model, except that its entropies are known from the `num_top` most probable tokens."""
+    """The engine `hf` of a model, except that its entropies are known from the `num_top` most probable tokens.
+
+    `exact` has the entropies of the whole distributions, by slot.
+    """
 
     def __init__(self, config: EngineConfig, num_top: int) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,6 +63,7 @@ class TopTokensEngine:
         self._num_top = num_top
         self._model = AutoModelForCausalLM.from_pretrained(config.model_name_or_path, dtype="float32")
         self._tokenizer = AutoTokenizer.from_pretrained(config.model_name_or_path)
+        self.exact: dict[str, np.ndarray] = {}
 
     @property
     def description(self) -> EngineDescription:
@@ -68,11 +72,14 @@ class TopTokensEngine:
     def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingConfig) -> Iterator[Completion]:
         prompts = {request.slot_id: request.prompt for request in requests}
         for completion in self._engine.generate(requests, sampling):
-            low, high = self._intervals(prompts[completion.slot_id], completion.token_ids)
-            middles, radii = middle_and_radius(low, high)
+            logprobs = self._read(prompts[completion.slot_id], completion.token_ids)
+            self.exact[completion.slot_id] = -(logprobs.exp() * logprobs).sum(-1).numpy()
+            top = logprobs.topk(self._num_top).values
+            middles, radii = middle_and_radius(*entropy_interval(top.numpy(), logprobs.shape[1]))
             yield replace(completion, entropies=middles, entropy_radii=radii, entropy_source=f"top_{self._num_top}")
 
-    def _intervals(self, prompt: str, token_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, prompt: str, token_ids: np.ndarray) -> Any:
+        """Return the log-probabilities of each token's distribution."""
         import torch
 
         from heal_core.chat import render_prompt_ids
@@ -81,8 +88,7 @@ class TopTokensEngine:
         ids = torch.tensor([[*prompt_ids, *token_ids.tolist()]])
         with torch.inference_mode():
             logits = self._model(ids).logits[0, len(prompt_ids) - 1 : -1]
-        top = torch.log_softmax(logits, dim=-1).topk(self._num_top).values
-        return entropy_interval(top.numpy(), logits.shape[1])
+        return torch.log_softmax(logits, dim=-1)
 
     def close(self) -> None:
         self._engine.close()
@@ -93,7 +99,7 @@ def lab_config(workspace: Path, *overrides: str) -> RunConfig:
     settings = [
         f"workspace={workspace}",
         f"problems.path={LAB / 'problems.jsonl'}",
-        "problems.limit=12",
+        "problems.limit=8",
         "rollouts.num_generations=8",
         "evaluation.num_generations=1",
         f"student.model_name_or_path={LAB / 'student'}",
@@ -109,41 +115,41 @@ def lab_config(workspace: Path, *overrides: str) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    """A run that has sampled, graded, profiled and banded its rollouts."""
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, dict[str, np.ndarray]]]:
+    """A run that has sampled, graded, profiled and banded its rollouts, and their exact entropies."""
     with Session.open(lab_config(tmp_path_factory.mktemp("workspace"))) as session:
         take_in_problems.fn(session)
         assert session.config.scorer is not None
-        session._engine = (session.teacher, TopTokensEngine(session.config.scorer, NUM_TOP))
+        engine = TopTokensEngine(session.config.scorer, NUM_TOP)
+        session._engine = (session.teacher, engine)
         problems = read_run_problems(session.store, session.run_id)
         recipe_id = session.recipe(Kind.ROLLOUT, session.teacher, SAMPLING, student_prompt("{}"))
         slots = [
             Slot(Kind.ROLLOUT, problem["problem_id"], recipe_id, index, student_prompt(problem["question"]), 224)
             for problem in problems
-            for index in range(8)
+            for index in range(6)
         ]
         work = SampleWork("rollouts", "chunk 0", slots, session.teacher, SAMPLING, session.store.epoch)
-        used = dict(sample_chunk.fn(session, work).values())
+        rows_of_slots = sample_chunk.fn(session, work)
+        used = dict(rows_of_slots.values())
         verify_chunk.fn(session, VerifyWork("rollouts", "", list(used), session.config.verify, session.store.epoch))
         session.close_phase("rollouts", "", Kind.ROLLOUT, used)
         rows = [{"trajectory_id": row_id, "problem_id": "p"} for row_id in used]
         profile_chunk.fn(session, ProfileWork(session.config, "chunk 0", rows, session.store.epoch))
         assign_bands.fn(session)
-        yield session
+        yield session, {row_id: engine.exact[slot_id] for slot_id, (row_id, _) in rows_of_slots.items()}
 
 
 @pytest.fixture(scope="module")
-def exact(session: Session) -> dict[str, int | None]:
+def session(sampled: tuple[Session, dict[str, np.ndarray]]) -> Session:
+    return sampled[0]
+
+
+@pytest.fixture(scope="module")
+def exact(sampled: tuple[Session, dict[str, np.ndarray]]) -> dict[str, int | None]:
     """Return the breakpoint of each rollout by entropies of the whole distribution, read here."""
-    rows = session.store.rows("SELECT trajectory_id, question FROM trajectories JOIN problems USING (problem_id)")
-    tokens = read_tokens(session.store, [row["trajectory_id"] for row in rows])
-    texts = [
-        GivenTokens(row["trajectory_id"], student_prompt(row["question"]), tokens[row["trajectory_id"]].token_ids)
-        for row in rows
-    ]
-    assert session.config.scorer is not None
-    with HfEngine(session.config.scorer) as engine:
-        entropies = read_again(engine, texts)
+    session, entropies = sampled
+    tokens = read_tokens(session.store, list(entropies))
     config = session.config
     found = {
         row_id: profile_entropy(row.text, row.token_starts, entropies[row_id], config.steps, config.breakpoints)

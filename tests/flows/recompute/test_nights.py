@@ -123,7 +123,11 @@ def test_an_engine_that_fails_twice_costs_nothing(lab: Any, faults: Faults, undi
 @pytest.mark.parametrize(
     ("error", "tries"),
     # a shard is tried once and twice again, then its problem alone as often; what cannot pass is tried once each time
-    [(died(), 6), (RequestError("too long"), 2), (ZeroDivisionError("a defect"), 2)],
+    [
+        (died(), 6),
+        pytest.param(RequestError("too long"), 2, marks=pytest.mark.full),
+        (ZeroDivisionError("a defect"), 2),
+    ],
 )
 def test_a_problem_that_always_fails_is_out_and_the_run_goes_on(
     lab: Any, faults: Faults, tmp_path: Path, error: Exception, tries: int
@@ -151,9 +155,9 @@ def test_a_problem_that_always_fails_is_out_and_the_run_goes_on(
 @pytest.mark.parametrize(
     ("kind", "work", "shelf"),
     [
-        ("hints", "hints try 1", "Shelf 5 (never)"),
+        pytest.param("hints", "hints try 1", "Shelf 5 (never)", marks=pytest.mark.full),
         ("repairs", "repairs", "Shelf 5 (never)"),
-        ("guided", "guided", "Shelf 3 (hard)"),
+        pytest.param("guided", "guided", "Shelf 3 (hard)", marks=pytest.mark.full),
         ("answers", "evaluation heal", "Shelf 51 (hard)"),
     ],
 )
@@ -187,7 +191,7 @@ def flows_summarise(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("error", [died(), RequestError("not a number")])
+@pytest.mark.parametrize("error", [died(), pytest.param(RequestError("not a number"), marks=pytest.mark.full)])
 def test_a_fault_of_all_problems_puts_none_in_quarantine(
     lab: Any, faults: Faults, undisturbed: Any, tmp_path: Path, error: Exception
 ) -> None:
@@ -294,7 +298,9 @@ class Countdown(Deadline):
         return float(self.left)
 
 
-@pytest.mark.parametrize("num_begun", [1, 4, 9, 14])
+@pytest.mark.parametrize(
+    "num_begun", [pytest.param(1, marks=pytest.mark.full), 4, pytest.param(9, marks=pytest.mark.full), 14]
+)
 def test_a_run_ends_at_its_time_and_the_next_start_goes_on(
     lab: Any, undisturbed: Any, tmp_path: Path, num_begun: int
 ) -> None:

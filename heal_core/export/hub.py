@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # of the client it uses
 from huggingface_hub.utils._validators import validate_repo_id
 
 from heal_core import __version__
@@ -55,7 +55,7 @@ def push_folder(folder: Path, name: str, private: bool, message: str) -> str:
         status = error.response.status_code
         why = _WHY.get(status) or str(error).strip().splitlines()[-1]
         raise _failed(folder, name, f"{why} ({status})") from None
-    except (httpx.HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except (ClientError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise _failed(folder, name, f"{type(error).__name__}: {error}") from None
     return str(address)
 

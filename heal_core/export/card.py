@@ -28,6 +28,7 @@ _ARMS = {
     "equal_tokens": "B2, equal teacher tokens",
     "heal": "HEAL",
     "latest": "student that was promoted before",
+    "given": "student that was given",
 }
 _BANDS = {"all": "all", "easy": "easy", "hard": "hard", "extremely_hard": "extremely hard", "ungraded": "ungraded"}
 _ARM_WORDS = {
@@ -165,10 +166,13 @@ def _evaluation(facts: TrainingFacts) -> str:
     sampling = facts.config["evaluation"].get("sampling") or facts.config["rollouts"]["sampling"]
     sampled = ", ".join(f"{name} {value}" for name, value in sampling.items() if value is not None)
     arms, bands = list(_ARMS), list(_BANDS)
-    rows = sorted(facts.evaluation, key=lambda row: (_place(row["band"], bands), _place(row["arm"], arms)))
+    rows = sorted(
+        facts.evaluation,
+        key=lambda row: (row["benchmark"] or "", _place(row["band"], bands), _place(row["arm"], arms)),
+    )
     table = [
         [
-            _BANDS.get(row["band"], row["band"]), row["num_problems"], _ARMS.get(row["arm"], row["arm"]),
+            _group(row), row["num_problems"], _ARMS.get(row["arm"], row["arm"]),
             _share(row["avg_at_k"]),
             _share(row["standard_error"]), _share(row["pass_at_k"]), _share(row["truncated_share"]),
         ]
@@ -179,7 +183,7 @@ def _evaluation(facts: TrainingFacts) -> str:
     return (
         f"## Evaluation\n\nOn the held-out problems of the run, {k} samples each ({sampled}); bands are by how often "
         f"the teacher solves a problem. In %, with the standard error over problems.{other}\n\n"
-        + _table(["band", "problems", "model", f"avg@{k}", "± SE", f"pass@{k}", "cut at the limit"], table)
+        + _table(["problems that are", "number", "model", f"avg@{k}", "± SE", f"pass@{k}", "cut at the limit"], table)
         + "\n\nProblems of the same source are like those trained on: other benchmarks may come out otherwise."
     )
 
@@ -275,7 +279,7 @@ def _eval_results(facts: TrainingFacts) -> list[EvalResult]:
             metric_value=round(row[f"{metric}_at_k"], 4),
         )
         for row in facts.evaluation
-        if row["arm"] == facts.arm and row["band"] == "all"
+        if row["arm"] == facts.arm and row["band"] == "all" and row["benchmark"] is None
         for metric in ("avg", "pass")
     ]
 
@@ -285,6 +289,13 @@ def _eval_results(facts: TrainingFacts) -> list[EvalResult]:
 
 def _role_name(facts: TrainingFacts, role: str) -> str:
     return public_name(facts.config[role]["model_name_or_path"])
+
+
+def _group(row: Mapping[str, Any]) -> str:
+    """Return which problems a row of scores is about."""
+    if row["benchmark"] is not None:
+        return f"of {public_name(row['benchmark'])}"
+    return _BANDS.get(row["band"], str(row["band"]))
 
 
 def _place(name: str, order: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from heal_core.store.inspect import Connection, fetch_rows, find_run
+from heal_core.store.inspect import Connection, fetch_rows, find_run, schema_name
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TrainingFacts:
         examples: Per stage, kind and band: how many.
         problems: Per split and source: how many.
         problem_types: Those of its training problems.
-        evaluation: Per arm and band: scores on the held-out problems; empty where nothing is evaluated so far.
+        evaluation: Per arm and band, and per benchmark where there are several: scores on the held-out problems. Empty
+            where nothing is evaluated so far.
     """
 
     run: dict[str, Any]
@@ -78,10 +79,19 @@ def read_training_facts(store: Connection, run_id: str, arm: str, stage: str) ->
                 run_id,
             )
         ],
-        evaluation=fetch_rows(
-            store,
-            "SELECT arm, band, k, num_problems, avg_at_k, standard_error, pass_at_k, truncated_share, no_answer_share "
-            "FROM evaluations WHERE run_id = ? ORDER BY ALL",
-            run_id,
-        ),
+        evaluation=_read_evaluation(store, run_id),
     )  # fmt: skip
+
+
+def _read_evaluation(store: Connection, run_id: str) -> list[dict[str, Any]]:
+    columns = "k, num_problems, avg_at_k, standard_error, pass_at_k, truncated_share, no_answer_share"
+    rows = fetch_rows(
+        store, f"SELECT arm, band, NULL AS benchmark, {columns} FROM eval_summary WHERE run_id = ? ORDER BY ALL", run_id
+    )
+    if schema_name(store) < "0009":
+        return rows
+    return rows + fetch_rows(
+        store,
+        f"SELECT arm, 'all' AS band, benchmark, {columns} FROM eval_benchmarks WHERE run_id = ? ORDER BY ALL",
+        run_id,
+    )

@@ -12,84 +12,14 @@ import pytest
 from huggingface_hub import ModelCard
 
 from heal_core.errors import InputError, ModelError
-from heal_core.export.model import ModelChoices, check_folder, export_model
+from heal_core.export.model import check_folder
 from heal_core.sft.weights import weights_dtype
-from heal_core.store.inspect import open_store
-from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
 
 Row = dict[str, Any]
 Export = Callable[..., Any]
 
 BASE = "ann/student-0.4m"
-CONFIG = {
-    "student": {"model_name_or_path": BASE},
-    "teacher": {"model_name_or_path": "/home/ann/models/teacher"},
-    "problems": {"path": None, "dataset": {"path": "ann/sums"}, "sources": []},
-    "rollouts": {"sampling": {"temperature": 0.6, "top_p": 0.95, "max_tokens": 64}},
-    "evaluation": {"num_generations": 4},
-    "curriculum": {"epochs": [2, 1, 2]},
-    "sft": {"learning_rate": 1e-5, "batch_size": 8, "seed": 0, "max_length": 512},
-}
-
-
-@pytest.fixture
-def checkpoint(workspace: Workspace, lab_student: Path) -> Path:
-    """The folder of a stage, as training leaves it."""
-    folder = workspace.checkpoints / "c3"
-    shutil.copytree(lab_student, folder)
-    for name in ("result.json", "preflight.json", "README.md"):
-        (folder / name).write_text("{}")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": str(workspace.checkpoints / "c2")}))
-    return folder
-
-
-@pytest.fixture
-def export(
-    store: Store, workspace: Workspace, table_row: Callable[..., Row], checkpoint: Path, tmp_path: Path
-) -> Export:
-    """Return a function that exports stage III of a run that is stored by hand."""
-    result = {"dtype": "float32", "device": "cpu", "versions": {"torch": "2.13.0"}}
-    store.append("runs", [table_row("runs", config=json.dumps(CONFIG), git_revision="abc")])
-    for problem, split in (("p0", "train"), ("p1", "held_out")):
-        row = table_row("problems", problem_id=problem, source="/home/ann/sums.jsonl")
-        store.append("problems", [row])
-        store.append(
-            "run_problems", [table_row("run_problems", run_problem_id=problem, problem_id=problem, split=split)]
-        )
-    store.append(
-        "checkpoints",
-        [
-            {
-                "checkpoint_id": "c3", "parent_checkpoint_id": None, "stage": "III", "folder": "checkpoints/c3",
-                "num_examples": 5, "num_dropped_over_long": 1, "num_optimizer_steps": 7, "num_tokens": 99,
-                "loss_first": 0.5, "loss_last": 0.25, "seconds": 1.0, "result": json.dumps(result),
-            }
-        ],
-    )  # fmt: skip
-    used = table_row("run_rows", phase="training", arm="heal", kind="checkpoint", row_id="c3")
-    store.append("run_rows", [used])
-    scores = {"heal": 0.5, "base": 0.125, "some_new_arm": 0.25}
-    store.append(
-        "evaluations",
-        [
-            {
-                "evaluation_id": arm, "run_id": "run", "arm": arm, "band": "all", "k": 4, "num_problems": 9,
-                "avg_at_k": score, "standard_error": 0.0625, "pass_at_k": 0.75, "truncated_share": 0.0,
-                "no_answer_share": 0.0,
-            }
-            for arm, score in scores.items()
-        ],
-    )  # fmt: skip
-    store.publish(force=True)
-
-    def run(stage: str = "III", arm: str = "heal", **choices: Any) -> Any:
-        path = tmp_path / "exported"
-        with open_store(workspace.root) as reader:
-            return export_model(reader, workspace, "run", arm, stage, path, ModelChoices(name="mine", **choices))
-
-    return run
 
 
 def test_the_folder_holds_the_model_and_nothing_of_heals(
@@ -119,6 +49,7 @@ def test_the_card_says_what_the_store_knows(export: Export) -> None:
     lines = card.text.splitlines()
     assert "| all | 9 | HEAL | 50.0 | 6.2 | 75.0 | 0.0 |" in lines
     assert "| all | 9 | some_new_arm | 25.0 | 6.2 | 75.0 | 0.0 |" in lines
+    assert "| of aime | 9 | HEAL | 75.0 | 6.2 | 75.0 | 0.0 |" in lines
     assert "| III | 2 | 7 | 99 | 0.500 | 0.250 |" in lines
     assert "| III | 1 | 5 |" in lines  # dropped, trained on
     assert "| sums.jsonl | train | 1 |" in lines and "| git revision | abc |" in lines

@@ -139,6 +139,8 @@ def _training(facts: TrainingFacts) -> str:
         for stage in facts.stages
     ]  # fmt: skip
     settings = [[name, sft[name]] for name in _SETTINGS if name in sft]
+    if num := last.get("num_trained_parameters"):
+        settings.append(["trained parameters", num])
     settings += [["lora", _lora_words(sft.get("lora"))], ["dtype", last["dtype"]], ["device", last["device"]]]
     versions = last["versions"]
     settings += [[name, versions[name]] for name in _VERSIONS if name in versions]

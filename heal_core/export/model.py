@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def export_model(
         if is_adapter:
             # transformers takes a folder with it for a whole model
             (temporary / "config.json").unlink(missing_ok=True)
-            _name_base(temporary / ADAPTER_CONFIG, base_model, workspace)
+            _name_base(temporary / ADAPTER_CONFIG, base_model, workspace, facts.parents)
             _add_tokenizer(checkpoint, temporary)
         (temporary / CARD_FILE).write_text(str(card), encoding="utf-8")
         _put_in_place(temporary, path)
@@ -237,13 +237,20 @@ def _add_tokenizer(checkpoint: Path, target: Path) -> None:
             _copy_file(checkpoint / name, target / name, None)
 
 
-def _name_base(config: Path, base_model: str | None, workspace: Workspace) -> None:
-    """Let an adapter name its base as the user did, not by a folder of this machine."""
+def _name_base(config: Path, base_model: str | None, workspace: Workspace, other_bases: Sequence[str]) -> None:
+    """Let an adapter name its base as the user did, not by a folder of this machine.
+
+    Args:
+        other_bases: Checkpoints from which training began in place of the base student.
+
+    Raises:
+        ModelError: If the adapter is one to such a checkpoint.
+    """
     settings = json.loads(config.read_text(encoding="utf-8"))
-    noted = str(settings.get(_BASE_KEY) or "")
-    if Path(noted).is_absolute() and workspace.checkpoints in Path(noted).parents and Path(noted).is_dir():
+    noted = Path(str(settings.get(_BASE_KEY) or ""))
+    if noted.name in other_bases or workspace.checkpoints in noted.parents:
         raise ModelError(
-            f"the adapter is one to the checkpoint of the stage before ({Path(noted).name}), not to the base model: "
+            f"the adapter is one to the weights of an earlier checkpoint ({noted.name}), not to the base model: "
             "export the whole weights, without --adapter."
         )
     settings[_BASE_KEY] = base_model

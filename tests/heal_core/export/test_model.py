@@ -13,6 +13,9 @@ from huggingface_hub import ModelCard
 
 from heal_core.errors import InputError, ModelError
 from heal_core.export.model import check_folder
+from heal_core.sft.config import SftConfig
+from heal_core.sft.launch import run_stage
+from heal_core.sft.spec import StageSpec
 from heal_core.sft.weights import weights_dtype
 from heal_core.store.workspace import Workspace
 
@@ -180,10 +183,47 @@ def test_a_stage_of_an_adapter_alone_says_so(export: Export, adapter: Path, chec
     assert export().what == "a LoRA adapter in float32"
 
 
-def test_an_adapter_to_the_stage_before_is_refused(export: Export, adapter: Path, workspace: Workspace) -> None:
-    before = workspace.checkpoints / "c2"
-    before.mkdir()
+def test_an_adapter_to_an_earlier_checkpoint_is_refused(export: Export, adapter: Path, workspace: Workspace) -> None:
     config = adapter / "adapter_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": str(before)}))
-    with pytest.raises(ModelError, match=r"stage before \(c2\)"):
+    noted = {"base_model_name_or_path": str(workspace.checkpoints / "c2")}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **noted}))
+    with pytest.raises(ModelError, match=r"earlier checkpoint \(c2\)"):
         export(as_adapter=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("save", ["merged", "adapter"])
+def test_what_training_with_lora_leaves_goes_out(
+    export: Export, checkpoint: Path, lab_student: Path, tmp_path: Path, save: str
+) -> None:
+    peft = pytest.importorskip("peft", reason="LoRA is an extra: peft is not installed")
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shutil.rmtree(checkpoint)
+    rows = [{"example_id": f"e{i}", "prompt": f"What is {i} + 1?", "response": f"It is {i + 1}."} for i in range(8)]
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = SftConfig(learning_rate=0.01, num_threads=1, device="cpu", lora={"r": 2, "save": save})
+    spec = StageSpec(
+        stage="III", arm="heal", model_name_or_path=str(lab_student), examples_path=examples, num_optimizer_steps=2,
+        output_dir=checkpoint, config=config,
+    )  # fmt: skip
+    run_stage(spec)
+    exported = export(as_adapter=True)
+    assert exported.is_adapter and "result.json" not in exported.files and "complete.json" not in exported.files
+    told = b"".join(path.read_bytes() for path in exported.path.iterdir() if path.suffix != ".safetensors")
+    assert str(lab_student).encode() not in told and str(tmp_path).encode() not in told
+    base = AutoModelForCausalLM.from_pretrained(lab_student, local_files_only=True)
+    tokens = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        untrained = base(tokens).logits.clone()
+        trained = peft.PeftModel.from_pretrained(base, exported.path)(tokens).logits
+    assert not torch.allclose(trained, untrained, atol=1e-2)
+    shutil.rmtree(exported.path)
+    again = export()
+    assert again.is_adapter == (save == "adapter")
+    if save == "merged":
+        whole = AutoModelForCausalLM.from_pretrained(again.path, local_files_only=True)
+        with torch.no_grad():
+            assert torch.allclose(whole(tokens).logits, trained, atol=1e-4)

@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 # Built from source, so never what the demo waits for; where it fails, the tests that need it are skipped.
 $(EXTRAS): requirements-extras.lock $(STAMP)
 	@if $(BIN)/pip install --quiet --no-deps --retries 1 --requirement requirements-extras.lock; then touch $(EXTRAS); \
-	else echo "reasoning-gym could not be built (is there a C compiler, gcc?): the tests that need it are skipped"; fi
+	else echo "reasoning-gym and lm-eval could not be installed (is there a C compiler, gcc?): the tests that need them are skipped"; fi
 
 # an environment of its own, since vLLM and Prefect cannot be installed together (deployments/vllm/README.md)
 $(VLLM_VENV)/.stamp-%: deployments/vllm/requirements-%.txt

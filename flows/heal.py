@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.equal_tokens import spend_equal_tokens
-from flows.evaluation import evaluate_arms, evaluate_latest
+from flows.evaluation import evaluate_arms, evaluate_one
 from flows.outcome import announced, publish_summary
 from flows.profiles import profile_and_band
 from flows.promotion import promote_student
@@ -47,8 +47,8 @@ PHASES: Phases = {
     "evaluation": evaluate_arms,
     "promotion": promote_student,
 }
-EVALUATION_PHASES: Phases = {"rollouts": sample_rollouts, "profiles": profile_and_band, "evaluation": evaluate_latest}
-"""What evaluates the promoted student on today's held-out problems."""
+EVALUATION_PHASES: Phases = {"rollouts": sample_rollouts, "profiles": profile_and_band, "evaluation": evaluate_one}
+"""What evaluates the promoted student, or one that is named, on today's held-out problems."""
 
 TASK_RUNNER: Any = ThreadPoolTaskRunner(max_workers=2)  # Prefect types runners and decorators differently
 
@@ -103,8 +103,9 @@ def distil(
     """Return the outcome of a run, inside the flow that calls this.
 
     Its `state` is completed, nothing_new (an earlier start came to the end) or stopped (at `until`,
-    or when this start has sampled `max_tokens`). With the purpose `evaluation` the promoted student
-    is evaluated on today's held-out problems, and nothing is trained. `retry` is that of
+    or when this start has sampled `max_tokens`). With the purpose `evaluation` the promoted student,
+    or the one of `evaluation.student`, is evaluated on today's held-out problems, and nothing is
+    trained. `retry` is that of
     `take_in_problems`.
 
     Raises:

@@ -76,7 +76,7 @@ def evaluate_latest(config: str, overrides: list[str] | None = None, until: str 
         until: When to stop cleanly.
     """
     settings = load_config(config, overrides or [])
-    if not (Workspace(settings.workspace).students / "latest").is_symlink():
+    if settings.evaluation.student is None and not (Workspace(settings.workspace).students / "latest").is_symlink():
         # a schedule may well come before the first promotion, and nothing is wrong then
         none: State[dict[str, Any]] = Completed(name="No student yet", message="no student has been promoted so far")
         return none

@@ -56,9 +56,10 @@ _NOT_IDENTITY: dict[str, Any] = {
     "student": True,
     "scorer": True,
     "verify": {"num_workers", "max_tasks_per_worker"},
+    "evaluation": True,
     "sft": True,
 }
-"""Where a run is kept and how fast it goes; models and `sft` say for themselves what is their identity."""
+"""Where a run is kept and how fast it goes; models, `sft` and `evaluation` say themselves what is their identity."""
 
 
 class RolloutsConfig(BaseModel):
@@ -136,6 +137,21 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_given_student(self) -> RunConfig:
+        if self.evaluation.student is not None and self.student.engine == "openai":
+            raise ValueError(
+                f"evaluation.student ({self.evaluation.student}) is a model that HEAL loads, but the engine of student "
+                "is openai: set student.engine to hf or vllm, or name the model that the server has in student"
+            )
+        return self
+
+    @property
+    def given_student(self) -> EngineConfig | None:
+        """Return the model of `evaluation.student`, which runs as the student does; None where there is none."""
+        name = self.evaluation.student
+        return self.student.model_copy(update={"model_name_or_path": name, "revision": None}) if name else None
+
     @property
     def models(self) -> dict[str, EngineConfig]:
         """Return the model of each role; the scorer is the teacher unless it has a section of its own."""
@@ -153,6 +169,7 @@ class RunConfig(BaseModel):
             "student": self.student.identity(),
             "scorer": self.scorer.identity() if self.scorer else None,
             "sft": self.sft.identity(),
+            "evaluation": self.evaluation.identity(),
         }
 
 

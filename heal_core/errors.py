@@ -80,6 +80,10 @@ class TrainingError(HealError, RuntimeError):
     """A stage of SFT could not be trained."""
 
 
+class EvaluationError(HealError, RuntimeError):
+    """lm-evaluation-harness failed on a student."""
+
+
 class TooManyFailuresError(HealError, RuntimeError):
     """More problems failed than the run may lose."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from heal_core.errors import ShapeError
+from heal_core.lm_eval.config import LmEvalConfig
 from heal_core.records import FinishReason, VerdictLabel
 from heal_core.statistics import avg_at_k, pass_at_k, standard_error
 
@@ -25,18 +26,26 @@ Group = tuple[str, str | None]
 """A band, or all of them, and a benchmark, or None for all of them."""
 
 
+_LATER = {"pass_at", "student", "lm_eval"}
+"""Settings of an evaluation that came later than others."""
+
+
 class EvaluationConfig(BaseModel):
     """How the held-out problems are sampled, and what is reported of it.
 
     Attributes:
         num_generations: Samples per problem, the k of avg@k.
         pass_at: The k of each pass@k; None for `num_generations` alone.
+        student: The folder or hub id that `heal eval` evaluates in place of the promoted student.
+        lm_eval: Tasks of lm-evaluation-harness that every student is evaluated on besides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(default=4, ge=1)
     pass_at: tuple[int, ...] | None = Field(default=None, min_length=1)
+    student: str | None = Field(default=None, min_length=1)
+    lm_eval: LmEvalConfig | None = None
 
     @model_validator(mode="after")
     def _check_pass_at(self) -> EvaluationConfig:
@@ -50,9 +59,14 @@ class EvaluationConfig(BaseModel):
 
     @model_serializer(mode="wrap")
     def _leave_out_the_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # a run's id is made of its settings: it keeps the id that it had before there was more than one k
+        # a run's id is made of its settings: it keeps the id that it had before there were these
         settings: dict[str, Any] = handler(self)
-        return {name: value for name, value in settings.items() if name != "pass_at" or value is not None}
+        return {name: value for name, value in settings.items() if name not in _LATER or value is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run's id has of it; what the given student is, the run says beside it."""
+        settings = self.model_dump(mode="json", exclude={"student", "lm_eval"})
+        return settings | ({"lm_eval": self.lm_eval.identity()} if self.lm_eval else {})
 
     @property
     def pass_ks(self) -> tuple[int, ...]:

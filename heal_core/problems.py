@@ -147,13 +147,13 @@ def load_problems(config: ProblemsConfig, find_ungradable: FindUngradable = lamb
     )
 
 
-def check_sides(config: ProblemsConfig, loaded: LoadedProblems) -> None:
-    """Check that there is something to train on and something to evaluate on.
+def check_sides(config: ProblemsConfig, loaded: LoadedProblems, splits: Sequence[str] = (TRAIN, HELD_OUT)) -> None:
+    """Check that there is something to train on and something to evaluate on, as far as that is asked for.
 
     Raises:
         InputError: If a side has no problem.
     """
-    for split in (TRAIN, HELD_OUT):
+    for split in splits:
         if not any(problem.split == split for problem in loaded.problems):
             raise InputError(
                 f"{config.label}: no problem fell into the split {split!r} of {len(loaded.problems)}. "

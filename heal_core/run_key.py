@@ -27,13 +27,15 @@ def basis_key(
     problems: Sequence[Problem],
     imported_row_ids: Sequence[str] = (),
     evaluated: Sequence[Any] = (),
+    harness: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the id that all attempts of a run share, 12 hexadecimal digits.
 
     Args:
         models: What teacher, scorer and student are (`identify_model`).
         imported_row_ids: The imported rollouts that it uses, sorted.
-        evaluated: Only for a run that evaluates: its purpose and the promoted student.
+        evaluated: Only for a run that evaluates: its purpose, and the promoted student or what the given one is.
+        harness: Only with `evaluation.lm_eval`: what `identify_harness` says.
     """
     made_of: list[Any] = [
         __version__,
@@ -46,6 +48,8 @@ def basis_key(
     ]
     if evaluated:
         made_of.append(list(evaluated))
+    if harness:
+        made_of.append(["lm_eval", dict(harness)])
     if imported_row_ids:
         made_of.append(["imported", list(imported_row_ids)])
     return content_key("run", *made_of)[:12]

@@ -14,7 +14,7 @@ from heal_core.store.reads import read_benchmarks, read_run_trajectories
 from tasks.policy import decision_task
 from tasks.session import Session
 
-BASE, TEACHER, LATEST = "base", "teacher", "latest"
+BASE, TEACHER, LATEST, GIVEN = "base", "teacher", "latest", "given"
 
 
 @decision_task("summarise evaluation")

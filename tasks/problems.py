@@ -11,9 +11,10 @@ from typing import Any
 
 from heal_core import __version__
 from heal_core.engines.identity import check_context, has_chat_template, identify_model
-from heal_core.errors import InputError, StoreError
+from heal_core.errors import ConfigError, InputError, StoreError
 from heal_core.gradable import find_new_ungradable
 from heal_core.keys import content_key
+from heal_core.lm_eval.harness import check_tasks, identify_harness
 from heal_core.problems import LoadedProblems, check_sides, load_problems
 from heal_core.records import DISTILLATION, EVALUATION, QuarantinedRow
 from heal_core.roles import check_roles
@@ -21,7 +22,7 @@ from heal_core.run_key import basis_key, problems_digest
 from heal_core.sandbox.probe import require_sandbox
 from heal_core.split import HELD_OUT, TRAIN
 from heal_core.store.problems import store_problems
-from heal_core.store.reads import read_attempts_of, read_promoted
+from heal_core.store.reads import is_complete, read_attempts_of, read_promoted
 from tasks.imports import choose_imports
 from tasks.policy import decision_task
 from tasks.session import Session, logger
@@ -47,7 +48,8 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
 
     Args:
         session: The session, which then knows its run.
-        purpose: `distillation`, or `evaluation`, which has the held-out problems only.
+        purpose: `distillation`, or `evaluation`, which has the held-out problems only: of the student that
+            `evaluation.student` names, else of the promoted one.
         retry: Try the problems again that the last attempt has in quarantine. The id of a run: only if the
             config and the files still make that run or an attempt of it.
 
@@ -58,15 +60,22 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
         SandboxError: If problems want programs, which cannot be shut in here.
     """
     config = session.config
-    promoted = _promoted(session)
-    if purpose == EVALUATION and promoted is None:
+    given = config.given_student
+    if purpose != EVALUATION and given is not None:
+        raise ConfigError(
+            f"evaluation.student ({given.model_name_or_path}) is the student that `heal eval` evaluates, and this "
+            "would train one. Leave it out, or start `heal eval`."
+        )
+    promoted = _promoted(session) if given is None else None
+    if purpose == EVALUATION and given is None and promoted is None:
         raise InputError(
             f"no student has been promoted in {session.workspace.root} so far. Run `heal run` first, and see why with: "
-            'heal sql "SELECT run_id, decision, reason, low, margin FROM promotions"'
+            'heal sql "SELECT run_id, decision, reason, low, margin FROM promotions"; or name a student with --student.'
         )
     check_roles(config)
+    harness = identify_harness(config.evaluation.lm_eval) if config.evaluation.lm_eval else None
     models = [identify_model(model) for model in (session.teacher, session.scorer, config.student)]
-    for model in (session.teacher, config.student):
+    for model in filter(None, (session.teacher, config.student, given)):
         check_context(model, config.rollouts.sampling.max_tokens, "rollouts.sampling.max_tokens")
     check_context(session.teacher, config.hints.sampling.max_tokens, "hints.sampling.max_tokens")
     for model in {
@@ -89,16 +98,18 @@ def take_in_problems(session: Session, purpose: str = DISTILLATION, retry: str |
                 "programs written by models run without a sandbox, as this user, with this user's files and network "
                 "(verify.sandbox.kind=none, --unsafe-no-sandbox)"
             )
-    check_sides(config.problems, loaded)
+    check_sides(config.problems, loaded, (HELD_OUT,) if purpose == EVALUATION else (TRAIN, HELD_OUT))
     if purpose == EVALUATION:
         loaded = replace(loaded, problems=tuple(p for p in loaded.problems if p.split == HELD_OUT))
     store_problems(session.store, loaded.problems, config.chunk_problems)
     digest = problems_digest(loaded.problems)
     imported = choose_imports(session, [asdict(p) for p in loaded.problems if p.split == TRAIN])
-    evaluated = (EVALUATION, promoted) if purpose == EVALUATION else ()
-    basis_id = basis_key(config, models, loaded.problems, imported.row_ids, evaluated)
+    evaluated = (EVALUATION, identify_model(given) if given else promoted) if purpose == EVALUATION else ()
+    basis_id = basis_key(config, models, loaded.problems, imported.row_ids, evaluated, harness)
     if isinstance(retry, str):
         _check_same(session, retry, basis_id, digest)
+    if config.evaluation.lm_eval and not is_complete(session.store, basis_id):
+        check_tasks(config.evaluation.lm_eval)
     attempt = _choose_attempt(session, basis_id, purpose, len(loaded.problems), bool(retry))
     _store_run(session, loaded, digest, attempt, purpose)
     session.begin(attempt.run_id, attempt.start_checkpoint_id)

@@ -60,6 +60,7 @@ _WORDS = {
     "evaluation": "answers",
     "promotion": "answers",
     "optimizer_steps": "optimizer steps",
+    "lm_evals": "evaluations by lm-eval",
 }
 """How the log names what is counted under a phase's name or a column's."""
 

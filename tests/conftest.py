@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,40 @@ def reasoning_gym() -> None:
     """Skip what needs the package reasoning-gym where it could not be built."""
     if library_version() is None:
         pytest.skip("reasoning-gym is not installed: make test builds it where there is a C compiler")
+
+
+@pytest.fixture(scope="session")
+def lm_eval() -> None:
+    """Skip what needs lm-evaluation-harness where it is not installed."""
+    if find_spec("lm_eval") is None:
+        pytest.skip("lm-eval is not installed: make test installs it where it can")
+
+
+@pytest.fixture
+def lm_eval_task(tmp_path: Path) -> Path:
+    """A folder with the task `lab_choice` for lm-eval: three problems of the lab, three choices each."""
+    folder = tmp_path / "lm_eval_tasks"
+    folder.mkdir()
+    rows = [
+        {"question": f"Work modulo 100. Start with {10 * start}.\n1. Add 7.\nWhat is the result?",
+         "choices": [f"{10 * start + 7}", f"{10 * start + 8}", "99"]}
+        for start in range(3)
+    ]  # fmt: skip
+    (folder / "docs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "task": "lab_choice",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "docs.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "Problem:\n{{question}}\n\nSolution:\n",
+        "doc_to_choice": "choices",
+        "doc_to_target": 0,
+        "metric_list": [{"metric": "acc"}],
+        "metadata": {"version": 1.0},
+    }
+    (folder / "lab_choice.yaml").write_text(yaml.safe_dump(task))
+    return folder
 
 
 @pytest.hookimpl(tryfirst=True)

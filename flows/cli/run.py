@@ -115,15 +115,20 @@ def retry(
 def evaluate(
     config_path: ConfigArgument,
     overrides: OverridesArgument = None,
+    student: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER_OR_ID", help="Evaluate this model in place of the promoted student."),
+    ] = None,
     until: UntilOption = None,
     max_tokens: BudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate the promoted student on the held-out problems that the config names today."""
+    """Evaluate the promoted student, or another model, on the held-out problems that the config names today."""
     from heal_core.config import load_config
     from heal_core.deadline import parse_deadline
 
-    config = load_config(config_path, overrides or [])
+    given = [f"evaluation.student={json.dumps(student)}"] if student is not None else []
+    config = load_config(config_path, [*(overrides or []), *given])
     deadline = parse_deadline(until) if until else None
     _prepare(config, deadline)
     from flows.heal import heal

@@ -16,8 +16,15 @@ ARM_NAMES = {
     "equal_tokens": "B2 equal tokens",
     "heal": "HEAL",
     "latest": "promoted student",
+    "given": "given student",
 }
-SHORT_NAMES = {"rejection_sampling": "B1", "equal_tokens": "B2", "base": "untrained", "latest": "promoted"}
+SHORT_NAMES = {
+    "rejection_sampling": "B1",
+    "equal_tokens": "B2",
+    "base": "untrained",
+    "latest": "promoted",
+    "given": "given",
+}
 BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 PRINTED_BANDS = ("all", "extremely_hard")
 """Of these the differences are printed; the store has all bands."""
@@ -35,6 +42,8 @@ def print_scores(console: Console, summary: dict[str, Any]) -> None:
         console.print(_pass_at(arms))
     if summary["contrasts"]:
         console.print(_contrasts(summary["contrasts"]))
+    if summary["lm_eval"]:
+        console.print(_lm_eval(summary["lm_eval"]))
     if cut := _cut(arms):
         console.print(f"answers cut at max_tokens: {cut}")
 
@@ -131,6 +140,26 @@ def _contrasts(contrasts: list[dict[str, Any]]) -> Table:
             f"{row['p_adjusted']:.3f}" if known else "",
             ", ".join(_remarks(row)),
         )
+    return table
+
+
+def _lm_eval(rows: list[dict[str, Any]]) -> Table:
+    """Return a table with a row per task, metric and filter, and a column per arm; values as lm-eval has them."""
+    arms = [arm for arm in ARM_NAMES if any(row["arm"] == arm for row in rows)]
+    table = new_table(f"lm-eval {rows[0]['lm_eval_version']}: value ± standard error")
+    table.add_column("task", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    for arm in arms:
+        table.add_column(SHORT_NAMES.get(arm, ARM_NAMES[arm]), justify="right")
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        task = row["task"] + ("" if row["num_samples"] is None else f" ({row['num_samples']})")
+        metric = row["metric"] + ("" if row["filter"] == "none" else f", {row['filter']}")
+        error = row["standard_error"]
+        value = f"{row['value']:.3f}" + ("" if error is None else f" ± {error:.3f}")
+        cells.setdefault((task, metric), {})[row["arm"]] = value
+    for (task, metric), values in cells.items():
+        table.add_row(task, metric, *(values.get(arm, "") for arm in arms))
     return table
 
 

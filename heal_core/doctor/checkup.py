@@ -51,6 +51,7 @@ def check_folder(folder: Path) -> Iterator[Finding]:
 def check_run(config: RunConfig, try_engine: bool = False) -> Iterator[Finding]:
     """Yield what a run with this config would meet; `try_engine` loads the teacher for real."""
     from heal_core.doctor.engine import check_engine
+    from heal_core.doctor.lm_eval import check_lm_eval
     from heal_core.doctor.models import check_models
     from heal_core.doctor.notify import check_notify
     from heal_core.doctor.problems import check_problems, check_verifier
@@ -70,6 +71,8 @@ def check_run(config: RunConfig, try_engine: bool = False) -> Iterator[Finding]:
     yield from check_memory(list_demands(config, sizes), is_busy)
     yield check_problems(config.problems, config.verify)
     yield check_verifier(config.verify)
+    if config.evaluation.lm_eval is not None:
+        yield check_lm_eval(config.evaluation.lm_eval)
     yield check_notify(config.notify)
     if try_engine:
         yield check_engine(config.teacher, is_busy)

@@ -36,6 +36,7 @@ from heal_core.forecast.sums import (
     forecast,
 )
 from heal_core.gradable import find_new_ungradable, find_ungradable
+from heal_core.lm_eval.harness import identify_harness
 from heal_core.problems import LoadedProblems, check_sides, load_problems
 from heal_core.recipes import TEMPLATES, make_recipe
 from heal_core.records import DISTILLATION, Band, Kind, Problem
@@ -230,7 +231,9 @@ def _find_run(
     known = [models[role] for role in ("teacher", "scorer", "student")]
     if store is None or loaded is None or any(model is None for model in known):
         return None, False, set(), {}
-    basis_id = basis_key(config, [model for model in known if model is not None], loaded.problems, imported)
+    harness = identify_harness(config.evaluation.lm_eval) if config.evaluation.lm_eval else None
+    models_known = [model for model in known if model is not None]
+    basis_id = basis_key(config, models_known, loaded.problems, imported, (), harness)
     attempts = read_attempts_of(store, basis_id, DISTILLATION)
     if not attempts:
         return None, False, set(), {}

@@ -8,7 +8,7 @@ from typing import Any
 from heal_core.records import Band
 from heal_core.store.reads import read_promotion
 from heal_core.store.store import Store
-from heal_core.store.summary_scores import summarise_contrasts, summarise_scores
+from heal_core.store.summary_scores import summarise_contrasts, summarise_lm_eval, summarise_scores
 
 PHASES_OF_REPAIR = ("hints", "repairs", "guided")
 MIN_POWERED_PROBLEMS = 100
@@ -44,6 +44,7 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
         "stages": _stages(store, run_id),
         "evaluation": summarise_scores(store, run_id),
         "contrasts": summarise_contrasts(store, run_id),
+        "lm_eval": summarise_lm_eval(store, run_id),
         "ceiling": _ceiling(store, run_id),
         "promotion": read_promotion(store, run_id),
         "quarantined": _quarantined(store, run_id),
@@ -60,6 +61,7 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
             "evaluation": made.get("evaluation", 0) + made.get("promotion", 0),
             "tokens": made.get("tokens", 0),
             "optimizer_steps": made.get("optimizer_steps", 0),
+            "lm_evals": made.get("lm_evals", 0),
         },
         "powered": _bands(store, run_id, "held_out")[Band.EXTREMELY_HARD] >= MIN_POWERED_PROBLEMS,
         "wall_seconds": round(wall_seconds, 1),

@@ -51,3 +51,10 @@ def summarise_contrasts(store: Store, run_id: str) -> list[dict[str, Any]]:
         "WHERE run_id = ? ORDER BY is_primary DESC, rowid",
         [run_id],
     )
+
+
+def summarise_lm_eval(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """Return what lm-evaluation-harness measured, by task, metric, filter and arm; none where it was not asked."""
+    return store.rows(
+        "SELECT * EXCLUDE (run_id) FROM lm_eval_summary WHERE run_id = ? ORDER BY task, metric, filter, arm", [run_id]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -33,9 +34,9 @@ def contrast(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def printed(arms: dict[str, Any], *contrasts: dict[str, Any]) -> list[str]:
+def printed(arms: dict[str, Any], *contrasts: dict[str, Any], lm_eval: Sequence[dict[str, Any]] = ()) -> list[str]:
     console = Console(file=io.StringIO(), width=200)
-    print_scores(console, {"evaluation": arms, "contrasts": list(contrasts)})
+    print_scores(console, {"evaluation": arms, "contrasts": list(contrasts), "lm_eval": lm_eval})
     text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO
     return [line.rstrip() for line in text.splitlines()]
 
@@ -87,3 +88,17 @@ def test_a_difference_of_one_problem_does_not_print_as_certain() -> None:
 def test_cut_answers_are_told_where_there_are_any(share: float, is_told: bool) -> None:
     lines = printed({"teacher": arm(0.2) | {"truncated_share": share}})
     assert ("answers cut at max_tokens: teacher 12.5 %" in lines) == is_told
+
+
+def test_what_lm_eval_measured_has_a_row_per_task_and_metric_and_a_column_per_arm() -> None:
+    def row(arm: str, value: float, **changes: Any) -> dict[str, Any]:
+        return {"arm": arm, "task": "lab", "metric": "acc", "filter": "none", "value": value, "standard_error": 0.125,
+                "num_samples": 40, "lm_eval_version": "0.4.13", **changes}  # fmt: skip
+
+    lines = printed(
+        {"teacher": arm(0.2)},
+        lm_eval=[row("base", 0.25), row("heal", 0.5), row("heal", 0.75, filter="strict", standard_error=None)],
+    )
+    assert line_with(lines, "task", "metric") == ["task", "metric", "untrained", "HEAL"]
+    assert line_with(lines, "lab", "acc ") == ["lab", "(40)", "acc", "0.250", "±", "0.125", "0.500", "±", "0.125"]
+    assert line_with(lines, "lab", "strict") == ["lab", "(40)", "acc,", "strict", "0.750"]

@@ -181,9 +181,10 @@ def test_the_differences_of_arms_are_stored_over_all_problems_and_per_band(finis
     }
     for row in contrasts:
         ours, theirs = (
-            evaluation[arm] if row["band"] == "all" else evaluation[arm]["bands"][row["band"]]
+            evaluation[arm]["benchmarks"][row["benchmark"]] if row["benchmark"]
+            else evaluation[arm] if row["band"] == "all" else evaluation[arm]["bands"][row["band"]]
             for arm in (row["arm"], row["against"])
-        )
+        )  # fmt: skip
         assert row["difference"] == pytest.approx(ours["avg_at_k"] - theirs["avg_at_k"])
         assert row["problems"] == ours["problems"]
         if row["low"] is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from heal_core.chat import PLAIN_TEMPLATE, render_prompt_ids
+from heal_core.chat import PLAIN_TEMPLATE, fit_opening, render_prompt_ids
 from heal_core.export.examples import Layout, TracedExample, turn
 from heal_core.sft.data import Example, tokenise_examples
 
@@ -88,12 +88,13 @@ class TemplateCheck:
         The template of DeepSeek-R1 ends its prompt in `<think>`; without that an exported turn would begin within the
         reasoning.
         """
-        return replace(example, response=self.report.opening + example.response)
+        return replace(example, response=self.report.opening + self._trained_response(example))
 
     def as_text(self, example: TracedExample) -> dict[str, Any]:
         """Return prompt and completion as rendered text, from which a trainer makes HEAL's own tokens."""
         wanted = self._trained_ids(example)
-        prompt, completion = self._rendered_prompt(example.prompt), example.response + self._decode(wanted[-1:])
+        prompt = self._rendered_prompt(example.prompt)
+        completion = self._trained_response(example) + self._decode(wanted[-1:])
         begin = self._tokenizer.bos_token
         if begin and prompt.startswith(begin) and self._encode(prompt + completion) != wanted:
             prompt = prompt.removeprefix(begin)  # the tokenizer sets it before every text by itself
@@ -129,6 +130,10 @@ class TemplateCheck:
     def _trained_ids(self, example: TracedExample) -> list[int]:
         row = Example(example.trajectory_id, example.prompt, example.response)
         return tokenise_examples([row], self._tokenizer, _UNBOUNDED).examples[0].input_ids
+
+    def _trained_response(self, example: TracedExample) -> str:
+        """Return the response as HEAL trains it: it opens `<think>` exactly where the prompt does not."""
+        return fit_opening(self._rendered_prompt(example.prompt), example.response)
 
     def _rendered_prompt(self, prompt: str) -> str:
         if self._tokenizer.chat_template is None:

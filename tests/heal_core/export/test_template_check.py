@@ -96,7 +96,8 @@ def test_text_is_what_heal_trains_on_under_any_template(
         check = check_one(tokenizer, example, "text")
         assert check.report.num_same == 1, (response, check.report)
         row = check.as_text(example)
-        assert response in row["completion"] and "1 + 1?" in row["prompt"]
+        # one opening of the reasoning is enough, in the prompt or here
+        assert response.removeprefix("<think>") in row["completion"] and "1 + 1?" in row["prompt"]
 
 
 def test_a_begin_token_is_not_written_twice(new_tokenizer: Callable[..., Any], make_example: MakeExample) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heal_core.children import child_environment, start_child
+from heal_core.engines import gpu
 from heal_core.engines.base import EngineConfig
 from heal_core.errors import EvaluationError
 from heal_core.lm_eval.config import LmEvalConfig
@@ -90,7 +91,8 @@ def harness_settings(config: LmEvalConfig, student: EngineConfig, model: Path, o
         "tasks": list(config.tasks),
         "num_fewshot": config.num_fewshot,
         "batch_size": config.batch_size,
-        "device": None if student.device == "auto" else student.device,
+        # left out, it would be `cuda`, also where there is no GPU
+        "device": student.device if student.device != "auto" else "cuda" if gpu.free_mib() else "cpu",
         "limit": limit,
         "include_path": config.include_path,
         "apply_chat_template": config.apply_chat_template,

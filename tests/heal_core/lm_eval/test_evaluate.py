@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from heal_core.engines import gpu
 from heal_core.engines.base import EngineConfig
 from heal_core.errors import ConfigError, EvaluationError, TimeIsUpError
 from heal_core.evaluation import EvaluationConfig
@@ -60,6 +61,15 @@ def test_a_folder_with_an_adapter_alone_names_its_base(tmp_path: Path) -> None:
                        "dtype": "float32", "max_length": 64}  # fmt: skip
     (tmp_path / "config.json").write_text("{}")  # merged weights, whatever lies beside them
     assert "peft" not in harness_settings(config, STUDENT, tmp_path, tmp_path / "out")["model_args"]
+
+
+def test_a_student_that_runs_anywhere_is_told_a_device_since_the_harness_would_take_a_gpu_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    student = EngineConfig(model_name_or_path="student")
+    told = harness_settings(LmEvalConfig(tasks=["lab"]), student, tmp_path, tmp_path / "out")
+    assert told["device"] == ("cuda" if gpu.free_mib() else "cpu")
+    assert "dtype" not in told["model_args"]
 
 
 def test_pace_is_in_no_key_and_what_shapes_results_is() -> None:

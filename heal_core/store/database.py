@@ -7,6 +7,7 @@ What does not belong here: merging parts (`merge`), and what is queried (`reads`
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -113,7 +114,7 @@ def table_schemas(connection: Connection) -> dict[str, pa.Schema]:
 
 
 def _migrate(connection: Connection, path: Path) -> None:
-    """Apply the named migrations that are new, each in a transaction, then define the views.
+    """Apply the named migrations that are new, each in a transaction, then define the views if they are others.
 
     Raises:
         StoreError: If a newer HEAL has written the database.
@@ -136,7 +137,18 @@ def _migrate(connection: Connection, path: Path) -> None:
         connection.execute("COMMIT")
     if not connection.execute("SELECT 1 FROM meta WHERE key = 'store_epoch'").fetchone():
         connection.execute("INSERT INTO meta VALUES ('store_epoch', ?)", [uuid.uuid4().hex])
-    connection.execute((resources.files("heal_core.store") / "views.sql").read_text())
+    _define_views(connection, is_changed=bool(fresh))
+
+
+def _define_views(connection: Connection, is_changed: bool) -> None:
+    """Define the views where the tables or their script changed: that takes more than half of opening a database."""
+    script = (resources.files("heal_core.store") / "views.sql").read_text()
+    digest = hashlib.sha256(script.encode()).hexdigest()
+    found = connection.execute("SELECT value FROM meta WHERE key = 'views'").fetchall()
+    if is_changed or found != [(digest,)]:
+        connection.execute(script)
+        connection.execute("DELETE FROM meta WHERE key = 'views'")
+        connection.execute("INSERT INTO meta VALUES ('views', ?)", [digest])
 
 
 def _back_up(connection: Connection, path: Path, schema: str) -> None:

@@ -7,5 +7,5 @@ COMMENT ON COLUMN migrations.applied_at IS 'When it was applied.';
 
 CREATE TABLE IF NOT EXISTS meta (key VARCHAR, value VARCHAR);
 COMMENT ON TABLE meta IS 'Facts about this database file.';
-COMMENT ON COLUMN meta.key IS 'store_epoch: names this file; a rebuilt one has another.';
+COMMENT ON COLUMN meta.key IS 'store_epoch: names this file; a rebuilt one has another. views: digest of the script that defined them.';
 COMMENT ON COLUMN meta.value IS 'Its value.';

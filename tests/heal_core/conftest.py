@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -164,8 +166,20 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A writer's database of the newest schema that is not yet any store's: a new one takes half a second."""
+    workspace = Workspace(tmp_path_factory.mktemp("empty"))
+    workspace.create()
+    Store(workspace).close()
+    with duckdb.connect(str(workspace.writer_database)) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'store_epoch'")
+    return workspace.writer_database
+
+
 @pytest.fixture
-def store(workspace: Workspace) -> Iterator[Store]:
+def store(workspace: Workspace, empty_database: Path) -> Iterator[Store]:
+    shutil.copyfile(empty_database, workspace.writer_database)
     with Store(workspace) as store:
         yield store
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +63,11 @@ class StoreMaker:
 
 
 @pytest.fixture
-def store_maker(workspace: Workspace, table_row: Callable[..., Row], make_rows: Callable[..., list[Row]]) -> StoreMaker:
+def store_maker(
+    workspace: Workspace, empty_database: Path, table_row: Callable[..., Row], make_rows: Callable[..., list[Row]]
+) -> StoreMaker:
+    if not workspace.writer_database.exists():
+        shutil.copyfile(empty_database, workspace.writer_database)
     return StoreMaker(workspace, table_row, make_rows)
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from heal_core.errors import StoreError
+from heal_core.store.database import open_database
 from heal_core.store.parts import list_parts, part_of
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
@@ -184,3 +185,22 @@ def test_parts_of_a_newer_heal_are_refused_when_their_database_is_gone(
     workspace.writer_database.unlink()
     with pytest.raises(StoreError, match=r"written by a newer HEAL \(schema 0999_later.*Upgrade HEAL"):
         Store(workspace)
+
+
+def test_views_are_defined_again_only_where_their_script_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "writer.duckdb"
+
+    def bands_after(*statements: str) -> int:
+        """Return how many columns the view has that a start finds after some statements."""
+        with open_database(path) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        with open_database(path) as connection:
+            return len(connection.execute("DESCRIBE bands").fetchall())
+
+    whole = bands_after()
+    assert whole > 1
+    old_view = "CREATE OR REPLACE VIEW bands AS SELECT 1 AS one"
+    assert bands_after(old_view) == 1, "the script is the same"
+    assert bands_after(old_view, "UPDATE meta SET value = 'another' WHERE key = 'views'") == whole
+    assert bands_after(old_view, "DELETE FROM meta WHERE key = 'views'") == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from heal_core.store.workspace import Workspace
 
 
 @pytest.fixture
-def session(workspace: Workspace) -> Iterator[SqlSession]:
+def session(workspace: Workspace, empty_database: Path) -> Iterator[SqlSession]:
+    shutil.copyfile(empty_database, workspace.writer_database)
     Store(workspace).close()
     with SqlSession(workspace) as session, session.current():
         yield session

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 EXTRAS := $(VENV)/.extras
+LM_EVAL := $(VENV)/.lm-eval
 VLLM_VENV := .venv-vllm
 VLLM ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 VLLM_STAMP := $(VLLM_VENV)/.stamp-$(VLLM)
@@ -16,7 +17,7 @@ define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "HEAL needs Python 3.11 or 3.12, found $$($(PYTHON) --version)"; exit 2; }
 endef
 
-.PHONY: help demo vllm deploy-local test bench check check-full lint types contracts lab-check clean
+.PHONY: help demo vllm lm-eval deploy-local test bench check check-full lint types contracts lab-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,7 +32,11 @@ $(STAMP): requirements.lock pyproject.toml
 # Built from source, so never what the demo waits for; where it fails, the tests that need it are skipped.
 $(EXTRAS): requirements-extras.lock $(STAMP)
 	@if $(BIN)/pip install --quiet --no-deps --retries 1 --requirement requirements-extras.lock; then touch $(EXTRAS); \
-	else echo "reasoning-gym and lm-eval could not be installed (is there a C compiler, gcc?): the tests that need them are skipped"; fi
+	else echo "reasoning-gym could not be built (is there a C compiler, gcc?): the tests that need them are skipped"; fi
+
+$(LM_EVAL): requirements-lm-eval.lock $(STAMP)
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-lm-eval.lock
+	@touch $(LM_EVAL)
 
 # an environment of its own, since vLLM and Prefect cannot be installed together (deployments/vllm/README.md)
 $(VLLM_VENV)/.stamp-%: deployments/vllm/requirements-%.txt
@@ -65,7 +70,9 @@ contracts: $(STAMP)
 
 check: lint types contracts test  ## Everything that has to be green before a commit lands
 
-check-full: check  ## The long tier: many random kills; its outcome is noted in docs/verification.md
+lm-eval: $(LM_EVAL)  ## Install lm-evaluation-harness (evaluation.lm_eval): every import of transformers then takes seconds more
+
+check-full: check $(LM_EVAL)  ## The long tier: many random kills; its outcome is noted in docs/verification.md
 	$(BIN)/python -m pytest -m full
 
 bench: $(STAMP)  ## Print the benchmarks' figures as JSON lines (docs/benchmarks.md): 22 minutes, 4 GB of disk

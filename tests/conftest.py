@@ -56,7 +56,7 @@ def reasoning_gym() -> None:
 def lm_eval() -> None:
     """Skip what needs lm-evaluation-harness where it is not installed."""
     if find_spec("lm_eval") is None:
-        pytest.skip("lm-eval is not installed: make test installs it where it can")
+        pytest.skip("lm-eval is not installed: make lm-eval")
 
 
 @pytest.fixture

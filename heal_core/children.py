@@ -83,6 +83,15 @@ def _starter(process_id: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start-child-{process_id}")
 
 
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it ends: a launcher of others may not see to it.
+
+    Only Linux offers that; elsewhere this does nothing.
+    """
+    if sys.platform == "linux":
+        _die_with(os.getppid(), signal.SIGKILL)()
+
+
 def _prepare(parent_id: int, hears_interrupts: bool, death_signal: int) -> Callable[[], None]:
     """Return what the child runs between fork and exec."""
     die_with_parent = _die_with(parent_id, death_signal) if sys.platform == "linux" else lambda: None

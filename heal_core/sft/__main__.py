@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from heal_core.children import die_with_parent
 from heal_core.errors import HealError, TimeIsUpError
 from heal_core.sft import folders
 from heal_core.sft.spec import StageSpec, read_spec
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m heal_core.sft SPEC.json\n")
         return EXIT_REFUSED
     try:
+        if "LOCAL_RANK" in os.environ:
+            die_with_parent()
         spec = read_spec(Path(arguments[0]))
         prepare_environment(spec)
         from heal_core.sft.train import train_stage
@@ -57,7 +60,8 @@ def main(arguments: list[str]) -> int:
         train_stage(spec)
     except TimeIsUpError as error:
         # not an exit code: launchers make a failure of any but 0
-        folders.write_text(folders.stopped_path(spec.output_dir), str(error))
+        if int(os.environ.get("RANK", "0")) == 0:
+            folders.write_text(folders.stopped_path(spec.output_dir), str(error))
     except HealError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,19 @@ class ClockCallback(TrainerCallback):
         decision = torch.tensor([is_stop, is_save], dtype=torch.int, device=args.device)
         torch.distributed.broadcast(decision, src=0)
         return bool(decision[0]), bool(decision[1])
+
+
+class BeginCallback(TrainerCallback):
+    """Calls `begin` when all is loaded and the first step is next."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Call it; the exposures of a stage are one epoch."""
+        self._begin()
 
 
 class EvaluateCallback(TrainerCallback):

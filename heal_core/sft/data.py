@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED_LABEL = -100
-_PROMPT_END_TOKENS = 8
+PROMPT_END_TOKENS = 8
+"""Tokens at the end of a prompt that hold an opened `<think>`, if there is one."""
+
 COLUMNS = ("example_id", "prompt", "response")
 
 
@@ -55,14 +58,19 @@ class TokenisedExample:
 
 @dataclass(frozen=True)
 class TokenisedExamples:
-    """The examples of a stage that fit, and the ids of those that were too long."""
+    """The examples of a stage that fit, and the ids of those that were too long.
+
+    `known_lengths` are the tokens of each that fits, where they are known without reading them.
+    """
 
     examples: Sequence[TokenisedExample]
     over_long_ids: tuple[str, ...]
+    known_lengths: Sequence[int] | None = None
 
-    def lengths(self) -> list[int]:
+    @cached_property
+    def lengths(self) -> Sequence[int]:
         """Return the tokens of each example that fits."""
-        return [len(example.input_ids) for example in self.examples]
+        return self.known_lengths or [len(example.input_ids) for example in self.examples]
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -120,7 +128,7 @@ def tokenise(
     end_id = end_of_turn_id(tokenizer)
     for position, example in enumerate(examples):
         prompt_ids = render_prompt_ids(tokenizer, example.prompt)
-        prompt_end = str(tokenizer.decode(prompt_ids[-_PROMPT_END_TOKENS:]))
+        prompt_end = str(tokenizer.decode(prompt_ids[-PROMPT_END_TOKENS:]))
         response = fit_opening(prompt_end, example.response)
         input_ids = [*prompt_ids, *encode_text(tokenizer, response), end_id]
         fits = len(input_ids) <= max_length

@@ -8,6 +8,7 @@ whole, a checkpoint or a finished folder, carries a mark with the sizes of its f
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,10 +19,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from heal_core.errors import TrainingError
+from heal_core.errors import HealError, TrainingError
 
 _COMPLETE_FILE = "complete.json"
 _LOCK_POLL_SECONDS = 0.1
+_NOTHING_BYTES = 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SIGNS_OF_FULL = ("No space left", "os error 28", "os error 122", "disk quota", "inline_container", "iostream error")
+"""What safetensors says, which wraps the system's error, and torch, which says where in a file it was."""
 
 
 def partial_dir(output_dir: Path) -> Path:
@@ -42,6 +47,11 @@ def progress_path(output_dir: Path) -> Path:
 def preflight_path(output_dir: Path) -> Path:
     """Return the file in which the child says what it is about to train on."""
     return partial_dir(output_dir) / "preflight.json"
+
+
+def dtype_path(output_dir: Path) -> Path:
+    """Return the file in which the child notes which precision it found faster."""
+    return partial_dir(output_dir) / "dtype"
 
 
 def stopped_path(output_dir: Path) -> Path:
@@ -85,7 +95,7 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 def write_file(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Let `write` write a file that then replaces the one at `path`, at once."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     write(temporary)
     if durable:
         _sync(temporary)
@@ -101,6 +111,7 @@ def claim_partial(output_dir: Path, key: str) -> None:
     owner = folder / "training_key"
     if not owner.is_file() or owner.read_text(encoding="utf-8") != key:
         shutil.rmtree(checkpoints_dir(output_dir), ignore_errors=True)
+        dtype_path(output_dir).unlink(missing_ok=True)
         write_text(owner, key)
 
 
@@ -112,20 +123,45 @@ def mark_complete(folder: Path) -> None:
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to the end; torn ones are removed on the way.
+    """Return the newest checkpoint that was written to the end."""
+    return max(filter(_is_complete, folder.glob("checkpoint-*")), key=checkpoint_step, default=None)
 
-    They must go: the trainer would write into them and count them among the ones it keeps.
-    """
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
-        if _is_complete(checkpoint):
-            return checkpoint
-        shutil.rmtree(checkpoint)
-    return None
+
+def remove_torn_checkpoints(folder: Path) -> None:
+    """Remove what was not written to the end: the trainer would write into it and count it among those it keeps."""
+    for checkpoint in list(folder.glob("checkpoint-*")):
+        if not _is_complete(checkpoint):
+            shutil.rmtree(checkpoint)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
     """Return the optimizer step after which a checkpoint was written."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+@contextlib.contextmanager
+def told_if_full(output_dir: Path, label: str) -> Iterator[None]:
+    """Turn what the libraries say of a full disk into one clear error.
+
+    Raises:
+        TrainingError: If there is no room.
+    """
+    try:
+        yield
+    except HealError:
+        raise
+    except Exception as error:
+        folder = partial_dir(output_dir)
+        free = shutil.disk_usage(folder).free
+        is_told = getattr(error, "errno", None) in _FULL or any(sign in str(error) for sign in _SIGNS_OF_FULL)
+        if not is_told and free > _NOTHING_BYTES:
+            raise
+        last = last_complete_checkpoint(checkpoints_dir(output_dir))
+        kept = f"{last.name} is kept, and the stage goes on from it" if last else "it begins anew"
+        raise TrainingError(
+            f"{label}: the disk is full ({free / 2**20:.0f} MiB free): {folder} could not be written; {kept} once "
+            "there is room and it is run again"
+        ) from error
 
 
 def _is_complete(checkpoint: Path) -> bool:

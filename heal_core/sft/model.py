@@ -94,7 +94,7 @@ def adapter_dir(folder: Path, lora: LoraConfig) -> Path:
     return folder if lora.save == "adapter" else folder / ADAPTER_DIR
 
 
-def finish_adapter(folder: Path, lora: LoraConfig, end_id: int) -> None:
+def finish_adapter(spec: StageSpec, lora: LoraConfig, folder: Path, end_id: int) -> None:
     """Make a stage's folder of the adapter that stands in it: a model of its own with `merged`, else a small one.
 
     Beside an adapter alone stands the config of what it belongs onto, which says the longest context and the like.
@@ -102,14 +102,13 @@ def finish_adapter(folder: Path, lora: LoraConfig, end_id: int) -> None:
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     adapter = adapter_dir(folder, lora)
     for path in adapter.iterdir():
         # among the rest are a form that nobody filled in and a pickle of paths on this machine
         if not path.name.startswith("adapter_"):
             path.unlink()
-    base: Any = AutoModelForCausalLM.from_pretrained(_base_of(adapter), dtype=torch.float32)
+    base: Any = _load(spec, _base_of(adapter), torch.float32)
     _stop_at(base, end_id)
     if lora.save == "adapter":
         base.config.save_pretrained(folder)

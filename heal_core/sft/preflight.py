@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict
 
 from heal_core.chat import END_THINK, THINK, opens_thinking
 from heal_core.errors import TrainingError
-from heal_core.sft.data import IGNORED_LABEL, TokenisedExample, TokenisedExamples
+from heal_core.sft.data import IGNORED_LABEL, PROMPT_END_TOKENS, TokenisedExample, TokenisedExamples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PROMPT_END_TOKENS = 8
+_MAX_UNPAIRED_SHARE = 0.1
 _SHOWN_CHARS = 300
 
 
@@ -71,6 +71,7 @@ class PreflightReport(BaseModel):
         padding_share: Share of padding in what the model computes, within [0, 1).
         num_optimizer_steps: Expected optimizer steps.
         first_example: The first example of training.
+        num_unpaired_thinking: Examples that do not open `<think>` as often as they close it.
 
     The rest is as in `Estimate`; None in reports of before these were estimated.
     """
@@ -87,6 +88,7 @@ class PreflightReport(BaseModel):
     num_exposed_tokens: int
     padding_share: float
     num_optimizer_steps: int
+    num_unpaired_thinking: int = 0
     num_micro_batches: int | None = None
     expected_seconds: float | None = None
     expected_memory_mib: float | None = None
@@ -121,28 +123,35 @@ def check_examples(tokenised: TokenisedExamples, end_id: int, vocabulary_size: i
             )
 
 
-def check_thinking(tokenised: TokenisedExamples, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse an example whose reasoning would not stand between `<think>` and `</think>`, where either is there.
+def check_thinking(tokenised: TokenisedExamples, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many examples do not open `<think>` as often as they close it, refusing them if they are many.
 
-    Looks at the tokens, so that a tokenizer or template that loses a tag is found, whatever the text says.
+    A text may be odd. Many are the work of a template, or of a tokenizer that loses a tag: it is the tokens that are
+    looked at.
 
     Raises:
-        TrainingError: If a region is opened and not closed, closed and not opened, or opened twice.
+        TrainingError: If more than a tenth of the examples are so.
     """
+    unpaired, first = 0, ""
     for example in tokenised.examples:
         response = str(tokenizer.decode(example.input_ids[example.num_prompt_tokens :]))
-        prompt_end = str(tokenizer.decode(example.input_ids[: example.num_prompt_tokens][-_PROMPT_END_TOKENS:]))
+        prompt_end = str(tokenizer.decode(example.input_ids[: example.num_prompt_tokens][-PROMPT_END_TOKENS:]))
         is_opened = opens_thinking(prompt_end)
         num_opened, num_closed = response.count(THINK) + is_opened, response.count(END_THINK)
-        if num_opened == num_closed:
-            continue
-        where = "the student's chat template opens it in the prompt" if is_opened else "the prompt does not open it"
+        if num_opened != num_closed:
+            unpaired += 1
+            where = "the student's chat template opens it in the prompt" if is_opened else "the prompt does not open it"
+            first = first or (
+                f"example {example.example_id}, which opens it {num_opened} times and closes it {num_closed} times "
+                f"({where}): {response[:200]!r}"
+            )
+    if unpaired > _MAX_UNPAIRED_SHARE * len(tokenised.examples):
         raise TrainingError(
-            f"example {example.example_id}: {THINK} is opened {num_opened} times and closed {num_closed} times "
-            f"({where}), so that the student would learn to think without an end, or to answer inside its reasoning; "
-            "take a student whose template suits the teacher's texts, or texts with both tags. "
-            f"It is: {response[:200]!r}"
+            f"{unpaired} of {len(tokenised.examples)} examples do not open {THINK} as often as they close it, so that "
+            "the student would learn to think without an end, or to answer inside its reasoning; take a student whose "
+            f"template suits the teacher's texts, or texts with both tags. The first is {first}"
         )
+    return unpaired
 
 
 def check_first_batch(
@@ -206,7 +215,7 @@ def build_report(
     num_optimizer_steps: int,
 ) -> PreflightReport:
     """Return the figures of a stage whose examples passed `check_examples`."""
-    lengths = tokenised.lengths()
+    lengths = tokenised.lengths
     num_prompt_tokens = sum(example.num_prompt_tokens for example in tokenised.examples)
     num_shown = sum(lengths[position] for position in order)
     first = tokenised.examples[order[0]]
@@ -237,6 +246,8 @@ def describe(report: PreflightReport) -> str:
         f"the longest {report.longest_tokens:,} of {report.max_length_tokens:,}; {report.num_dropped_over_long:,} "
         f"({_share(report.num_dropped_over_long, report.num_examples):.1%}) too long and dropped"
     )
+    if report.num_unpaired_thinking:
+        counts += f"; {report.num_unpaired_thinking:,} do not open {THINK} as often as they close it"
     work = f"{report.num_optimizer_steps:,} optimizer steps, {report.num_exposed_tokens:,} tokens"
     if report.num_micro_batches is not None:
         work += f" in {report.num_micro_batches:,} passes, {report.padding_share:.1%} padding"

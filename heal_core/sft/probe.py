@@ -20,7 +20,6 @@ from heal_core.sft import folders
 _ROUNDS = 3
 _WORTH_IT = 1.1
 _ADAM_BYTES = 8  # per trained parameter: two moments in float32
-_DTYPE_FILE = "dtype"
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,6 @@ def try_pass(trainer: Any, batch: dict[str, Any]) -> PassCost:
     """
     import torch
 
-    if trainer.args.gradient_checkpointing:  # which the trainer turns on when it begins
-        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     try:
         seconds = [_pass_seconds(trainer, batch, None) for _ in range(2)][-1]
     except torch.OutOfMemoryError as error:
@@ -66,15 +63,14 @@ def try_pass(trainer: Any, batch: dict[str, Any]) -> PassCost:
     return PassCost(seconds / batch["input_ids"].numel(), peak + num_trained * _ADAM_BYTES / 2**20)
 
 
-def fastest_dtype(trainer: Any, batch: dict[str, Any], folder: Path) -> str:
+def fastest_dtype(trainer: Any, batch: dict[str, Any], noted: Path) -> str:
     """Return float32 or bfloat16, whichever passes over a micro-batch faster here; a tie is float32.
 
-    A stage that goes on keeps what it began with, which is noted in `folder`: a choice made anew
+    A stage that goes on keeps what it began with, which is in the file `noted`: a choice made anew
     could differ, and with it the weights.
     """
     import torch
 
-    noted = folder / _DTYPE_FILE
     if noted.is_file():
         return noted.read_text(encoding="utf-8")
     seconds: dict[Any, list[float]] = {None: [], torch.bfloat16: []}
@@ -94,6 +90,8 @@ def _pass_seconds(trainer: Any, batch: dict[str, Any], dtype: Any) -> float:
     device = trainer.args.device
     inputs = {name: values.to(device) for name, values in batch.items() if name != "positions"}
     model = trainer.model.to(device)
+    if trainer.args.gradient_checkpointing:  # which the trainer turns on when it begins
+        model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         context: Any = torch.autocast(device.type, dtype) if dtype else nullcontext()
@@ -105,4 +103,5 @@ def _pass_seconds(trainer: Any, batch: dict[str, Any], dtype: Any) -> float:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
     model.zero_grad()
+    trainer.forget()
     return seconds

@@ -6,16 +6,20 @@ stage need no memory of their own. What an example becomes is in `data`.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
 import itertools
+import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from heal_core.keys import content_key
 from heal_core.sft import folders
@@ -29,6 +33,7 @@ _SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("num_prompt_tokens", 
 """One row per example; one that is too long has no `input_ids`."""
 
 _ROWS_AT_ONCE = 1000
+_KEPT_SECONDS = 14 * 86_400
 
 
 class StoredExamples(Sequence[TokenisedExample]):
@@ -37,15 +42,26 @@ class StoredExamples(Sequence[TokenisedExample]):
     Attributes:
         table: All rows of the file.
         positions: Those that fit.
+        key: Of what they are made of.
     """
 
-    def __init__(self, table: pa.Table, example_ids: Sequence[str]) -> None:
+    def __init__(self, table: pa.Table, example_ids: Sequence[str], key: str) -> None:
         self.table = table
+        self.key = key
         self.positions: list[int] = np.flatnonzero(table["input_ids"].is_valid().to_numpy()).tolist()
         self._example_ids = example_ids
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def lengths(self) -> list[int]:
+        """Return the tokens of each, without reading them."""
+        lengths: list[int] = pc.list_value_length(self.table["input_ids"]).drop_null().to_pylist()
+        return lengths
+
+    def ids(self) -> list[str]:
+        """Return the id of each."""
+        return [self._example_ids[position] for position in self.positions]
 
     @overload
     def __getitem__(self, index: int) -> TokenisedExample: ...
@@ -72,16 +88,27 @@ def tokenise_cached(
     the others wait for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{tokenised_key(examples, tokenizer, max_length)}.arrow"
+    key = tokenised_key(examples, tokenizer, max_length)
+    path = folder / f"{key}.arrow"
     with path.with_suffix(".lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.is_file():
             folders.write_file(path, lambda temporary: _write(temporary, examples, tokenizer, max_length))
+    os.utime(path)
+    _remove_unused(folder)
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     example_ids = [example.example_id for example in examples]
     over_long = np.flatnonzero(table["input_ids"].is_null().to_numpy())
-    return StoredExamples(table, example_ids), tuple(example_ids[i] for i in over_long)
+    return StoredExamples(table, example_ids, key), tuple(example_ids[i] for i in over_long)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove what no training has asked for in two weeks, and what killed writers left."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process does the same
+            if path.suffix != ".lock" and time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+                path.unlink()
 
 
 def tokenised_key(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:

@@ -51,7 +51,11 @@ def train_stage(spec: StageSpec) -> StageResult:
         TimeIsUpError: If `stop_at` came before the last step; a checkpoint was written.
     """
     with folders.lock_output(spec.output_dir) if _is_main_process() else contextlib.nullcontext():
-        return finished_result(spec) or _train(spec)
+        finished = finished_result(spec)
+        if finished is not None:
+            return finished
+        with folders.told_if_full(spec.output_dir, spec.label):
+            return _train(spec)
 
 
 def _is_main_process() -> bool:
@@ -71,16 +75,17 @@ def _train(spec: StageSpec) -> StageResult:
     end_id = end_of_turn_id(tokenizer)
     tokenised = _tokenise(spec, spec.examples_path, tokenizer, max_length)
     check_examples(tokenised, end_id, vocabulary_size, max_length)
-    check_thinking(tokenised, tokenizer)
+    num_unpaired = check_thinking(tokenised, tokenizer)
     held_out = _tokenise(spec, spec.held_out_path, tokenizer, max_length) if spec.held_out_path else None
-    order = training_order([e.example_id for e in tokenised.examples], spec.num_exposures, spec.config.seed)
+    order = training_order(_stored(tokenised).ids(), spec.num_exposures, spec.config.seed)
     trainer = _build_trainer(spec, tokenizer, tokenised, order, held_out, end_id)
     _check_dataloader(trainer, tokenised, order, end_id)
-    checkpoint = folders.last_complete_checkpoint(folders.checkpoints_dir(spec.output_dir))
+    checkpoint = _find_checkpoint(spec, trainer)
     report = _preflight(spec, trainer, tokenizer, tokenised, order, max_length)
+    report = report.model_copy(update={"num_unpaired_thinking": num_unpaired})
     if _is_main_process():
         folders.write_text(folders.preflight_path(spec.output_dir), report.model_dump_json(indent=2))
-    trainer.args.eval_on_start = held_out is not None and checkpoint is None
+    trainer.args.eval_on_start = trainer.num_held_out > 0 and checkpoint is None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step < spec.num_optimizer_steps:
         raise TimeIsUpError(
@@ -93,7 +98,8 @@ def _train(spec: StageSpec) -> StageResult:
 
 def _tokenise(spec: StageSpec, path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedExamples:
     folder = spec.tokenised_dir or folders.partial_dir(spec.output_dir) / "tokenised"
-    return TokenisedExamples(*tokenise_cached(read_examples(path), tokenizer, max_length, folder))
+    stored, over_long = tokenise_cached(read_examples(path), tokenizer, max_length, folder)
+    return TokenisedExamples(stored, over_long, stored.lengths())
 
 
 def _build_trainer(
@@ -130,7 +136,7 @@ def _build_trainer(
     trainer = build(is_bfloat16)
     if config.dtype == "fastest" and not on_gpu and _num_processes() == 1:
         batch = _largest_micro_batch(spec, trainer, tokenised, order)
-        if probe.fastest_dtype(trainer, batch, folders.partial_dir(spec.output_dir)) == "bfloat16":
+        if probe.fastest_dtype(trainer, batch, folders.dtype_path(spec.output_dir)) == "bfloat16":
             del trainer
             trainer = build(True)
     return trainer
@@ -151,7 +157,7 @@ def _largest_micro_batch(
     """Return the micro-batch of the whole stage that computes most tokens, as the model will see it."""
     share = spec.config.device_share(_num_processes())
     largest: tuple[int, list[int]] = (0, [])
-    lengths = tokenised.lengths()
+    lengths = tokenised.lengths
     for start in range(0, len(order), share):
         step = order[start : start + share]
         for group in split_step([lengths[i] for i in step], _limits(spec)):
@@ -168,7 +174,7 @@ def _preflight(
     order: Sequence[int],
     max_length: int,
 ) -> PreflightReport:
-    lengths = tokenised.lengths()
+    lengths = tokenised.lengths
     share = spec.config.device_share(_num_processes())
     steps = [[lengths[i] for i in order[start : start + share]] for start in range(0, len(order), share)]
     groups = [split_step(step, _limits(spec)) for step in steps]
@@ -190,6 +196,14 @@ def _preflight(
     return build_report(
         tokenised, order, tokenizer, estimate, max_length=max_length, num_optimizer_steps=spec.num_optimizer_steps
     )
+
+
+def _find_checkpoint(spec: StageSpec, trainer: StageTrainer) -> Path | None:
+    folder = folders.checkpoints_dir(spec.output_dir)
+    if _is_main_process():
+        folders.remove_torn_checkpoints(folder)
+    trainer.accelerator.wait_for_everyone()
+    return folders.last_complete_checkpoint(folder)
 
 
 def _dtype(trainer: StageTrainer) -> str:
@@ -284,22 +298,19 @@ def _save(
     spec: StageSpec, trainer: StageTrainer, tokenizer: PreTrainedTokenizerBase, result: StageResult, end_id: int
 ) -> None:
     """Write model, tokenizer, result and preflight report as one folder, and move it into place."""
-    from heal_core.sft.trainer import told_if_full
-
     folder = folders.partial_dir(spec.output_dir) / "model"
     lora = spec.config.lora
     weights = folder if lora is None else model.adapter_dir(folder, lora)
     if _is_main_process():
         shutil.rmtree(folder, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    with told_if_full(spec):
-        trainer.save_model(str(weights))  # every process takes part: weights may be sharded
-        if _is_main_process():
-            if lora is not None:
-                model.finish_adapter(folder, lora, end_id)
-            tokenizer.save_pretrained(folder)
-            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of paths on this machine
-            (folder / PREFLIGHT_FILE).write_text(result.preflight.model_dump_json(indent=2), encoding="utf-8")
-            (folder / RESULT_FILE).write_text(result.model_dump_json(indent=2), encoding="utf-8")
-            folders.publish(folder, spec.output_dir)
+    trainer.save_model(str(weights))  # every process takes part: weights may be sharded
+    if _is_main_process():
+        if lora is not None:
+            model.finish_adapter(spec, lora, folder, end_id)
+        tokenizer.save_pretrained(folder)
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of paths on this machine
+        (folder / PREFLIGHT_FILE).write_text(result.preflight.model_dump_json(indent=2), encoding="utf-8")
+        (folder / RESULT_FILE).write_text(result.model_dump_json(indent=2), encoding="utf-8")
+        folders.publish(folder, spec.output_dir)
     trainer.accelerator.wait_for_everyone()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +19,8 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from heal_core.errors import TrainingError
 from heal_core.sft import folders
-from heal_core.sft.callbacks import CheckpointCallback, ClockCallback, EvaluateCallback, ProgressCallback
+from heal_core.sft.callbacks import BeginCallback, CheckpointCallback, ClockCallback, EvaluateCallback, ProgressCallback
 from heal_core.sft.data import IGNORED_LABEL
 from heal_core.sft.microbatches import MicroBatchLimits, split_further, split_step
 from heal_core.sft.spec import StageSpec
@@ -40,7 +38,7 @@ _SIGNS_OF_FULL = ("No space left", "os error 28", "os error 122", "disk quota")
 # untyped in their libraries
 _training_step: Any = SFTTrainer.training_step
 _tiled_loss: Any = SFTTrainer.compute_loss
-_plain_loss: Any = Trainer.compute_loss
+_plain_loss: Any = Trainer.compute_loss  # what TRL's own builds on
 
 
 class StageTrainer(SFTTrainer):
@@ -72,11 +70,14 @@ class StageTrainer(SFTTrainer):
             most = torch.tensor(len(groups), device=lengths.device)
             torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
             groups = split_further(groups, int(most))
+        self.current_gradient_accumulation_steps = len(groups)
+        # what a split model would keep of whole gradients between two exchanges is more than the exchange costs
+        is_split = self.is_fsdp_enabled or self.is_deepspeed_enabled
         losses = []
         for number, group in enumerate(groups, start=1):
-            # gradients are exchanged once per step
             is_last = number == len(groups)
-            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            with contextlib.nullcontext() if is_last or is_split else self.accelerator.no_sync(model):
                 losses.append(_training_step(self, model, take(inputs, group), num_items_in_batch))
         return torch.stack(losses).sum()
 
@@ -85,8 +86,10 @@ class StageTrainer(SFTTrainer):
     ) -> Any:
         """Return the mean loss per trained token, from whole logits where those are small."""
         tokens = inputs["input_ids"]
-        small = tokens.numel() * self._vocabulary_size <= _WHOLE_LOGITS_LIMIT
-        if tokens.device.type != "cpu" or not small:
+        is_small = tokens.numel() * self._vocabulary_size <= _WHOLE_LOGITS_LIMIT
+        # TRL's loss talks between processes, so that all of them must take it or none
+        is_plain = tokens.device.type == "cpu" and self.args.world_size == 1 and self.model_accepts_loss_kwargs
+        if not (is_plain and is_small) or self.aux_loss_enabled:
             return _tiled_loss(self, model, inputs, return_outputs, num_items_in_batch)
         # Tiling the logits saves memory that these do not need, and costs a quarter of the step.
         return _plain_loss(self, model, {**inputs, "use_cache": False}, return_outputs, num_items_in_batch)
@@ -149,35 +152,19 @@ class StageTrainer(SFTTrainer):
         rows: Any = self.eval_dataset
         return len(rows) if rows is not None else 0
 
+    def forget(self) -> None:
+        """Forget what TRL has counted so far, of passes that are no training."""
+        self._metrics["train"].clear()
+        self._total_train_tokens = 0
+
+    def begin(self) -> None:
+        """Start the clock of the first step."""
+        self._step_ended = time.monotonic()
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with told_if_full(self._spec):
-            Trainer._save_checkpoint(self, *args, **kwargs)
-
-
-@contextlib.contextmanager
-def told_if_full(spec: StageSpec) -> Any:
-    """Turn what the libraries say of a full disk into one clear error.
-
-    Raises:
-        TrainingError: If there is no room.
-    """
-    folder = folders.partial_dir(spec.output_dir)
-    try:
-        yield
-    except Exception as error:
-        free = shutil.disk_usage(folder).free
-        number = getattr(error, "errno", None)
-        # safetensors and torch wrap the system's error in one of their own
-        if number not in _FULL and not any(
-            word in str(error) for word in ("No space left", "os error 28", "os error 122")
-        ):
-            raise
-        last = folders.last_complete_checkpoint(folders.checkpoints_dir(spec.output_dir))
-        kept = f"{last.name} is kept, and the stage goes on from it" if last else "it begins anew"
-        raise TrainingError(
-            f"{spec.label}: the disk is full ({free / 2**20:.0f} MiB free) and its checkpoint could not be written to "
-            f"{folder}; {kept} once there is room and it is run again"
-        ) from error
+        Trainer._save_checkpoint(self, *args, **kwargs)
+        # each process writes its own random state; only then is the checkpoint whole
+        self.accelerator.wait_for_everyone()
 
 
 def take(batch: Batch, rows: Sequence[int]) -> Batch:
@@ -237,11 +224,13 @@ def build_trainer(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(BeginCallback(trainer.begin))
     return trainer
 
 
 def _dataset(examples: StoredExamples, order: Sequence[int]) -> datasets.Dataset:
-    rows = datasets.Dataset(datasets.table.InMemoryTable(examples.table))  # mapped, not in memory
+    # mapped, not in memory; without a fingerprint it would be pickled to get one
+    rows = datasets.Dataset(datasets.table.InMemoryTable(examples.table), fingerprint=examples.key)
     return rows.select([examples.positions[index] for index in order])
 
 

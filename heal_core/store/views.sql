@@ -553,8 +553,8 @@ SELECT r.run_id, r.arm, c.stage, c.checkpoint_id, c.parent_checkpoint_id, c.num_
 FROM run_rows r
 JOIN (SELECT *, result -> '$.preflight' AS p FROM checkpoints) c ON c.checkpoint_id = r.row_id
 LEFT JOIN (
-    SELECT checkpoint_id, min_by(h.loss, h.step) AS held_out_before,
-           CASE WHEN max(h.step) > 0 THEN max_by(h.loss, h.step) END AS held_out_after,
+    SELECT checkpoint_id, any_value(h.loss) FILTER (h.step = 0) AS held_out_before,
+           max_by(h.loss, h.step) FILTER (h.step > 0) AS held_out_after,
            any_value(h.num_examples) AS num_held_out
     FROM (
         SELECT checkpoint_id, unnest(from_json(result -> '$.held_out',

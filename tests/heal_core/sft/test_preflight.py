@@ -128,16 +128,26 @@ def test_what_the_template_opens_is_not_opened_twice(opening: str) -> None:
 @pytest.mark.parametrize(
     ("opening", "response", "counts"),
     [
-        ("<think>\n", "so 2", "opened 1 times and closed 0 times"),
-        ("", "<think>1 and 1", "opened 1 times and closed 0 times"),
-        ("", "<think>1</think><think>so", "opened 2 times and closed 1 times"),
+        ("<think>\n", "so 2", "opens it 1 times and closes it 0 times"),
+        ("", "<think>1 and 1", "opens it 1 times and closes it 0 times"),
+        ("", "<think>1</think><think>so", "opens it 2 times and closes it 1 times"),
     ],
 )
 def test_thinking_without_an_end_is_refused(opening: str, response: str, counts: str) -> None:
     tokenizer = thinking_tokenizer(opening)
     tokenised = tokenise_examples([Example("a", "1+1", response)], tokenizer, 100)
-    with pytest.raises(TrainingError, match=f"example a: <think> is {counts}"):
+    with pytest.raises(TrainingError, match=f"1 of 1 examples .* example a, which {counts}"):
         check_thinking(tokenised, tokenizer)
+
+
+def test_a_text_that_is_odd_is_counted_and_stops_nobody() -> None:
+    tokenizer = thinking_tokenizer("")
+    rows = [Example(f"e{i}", "1+1", "<think>1 and 1</think>so 2") for i in range(9)]
+    odd = Example("odd", "1+1", "<think>1</think>no</think>2")
+    few, many = ([*rows, odd], [*rows[:-1], odd])
+    assert check_thinking(tokenise_examples(few, tokenizer, 100), tokenizer) == 1
+    with pytest.raises(TrainingError, match="1 of 9 examples do not open <think> as often as they close it"):
+        check_thinking(tokenise_examples(many, tokenizer, 100), tokenizer)
 
 
 def test_a_tag_that_was_lost_on_the_way_to_tokens_is_found() -> None:
@@ -145,5 +155,5 @@ def test_a_tag_that_was_lost_on_the_way_to_tokens_is_found() -> None:
     (example,) = tokenise_examples([Example("a", "1+1", "<think>1</think>2")], tokenizer, 100).examples
     slash = tokenizer.convert_tokens_to_ids("/")
     damaged = replace(example, input_ids=[token for token in example.input_ids if token != slash])
-    with pytest.raises(TrainingError, match="opened 2 times and closed 0 times"):
+    with pytest.raises(TrainingError, match="opens it 2 times and closes it 0 times"):
         check_thinking(TokenisedExamples((damaged,), ()), tokenizer)

@@ -16,10 +16,11 @@ from transformers import AutoModelForCausalLM
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.loading import load
 from heal_core.errors import TrainingError
+from heal_core.sft import trainer
 from heal_core.sft.__main__ import logger_environment
 from heal_core.sft.config import LoraConfig, SftConfig
 from heal_core.sft.data import training_order
-from heal_core.sft.spec import StageResult, StageSpec
+from heal_core.sft.spec import StageResult, StageSpec, training_key
 from heal_core.sft.train import train_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sft_train")]
@@ -62,7 +63,13 @@ def test_the_trainer_reads_each_example_where_the_plan_has_it(spec: StageSpec) -
     assert all(step.seconds and step.seconds > 0 for step in result.steps)
 
 
-def test_micro_batches_change_no_loss_and_no_gradient(spec: StageSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [trainer._WHOLE_LOGITS_LIMIT, 0, 64 * 261], ids=["whole", "tiled", "both"])
+def test_micro_batches_change_no_loss_and_no_gradient(
+    spec: StageSpec, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # of 64 tokens at most the logits are made whole, TRL's tiled loss has the rest
+    monkeypatch.setattr(trainer, "_WHOLE_LOGITS_LIMIT", limit)
+
     def train(name: str, **changes: Any) -> StageResult:
         return train_stage(with_config(spec, **changes).model_copy(update={"output_dir": tmp_path / name}))
 
@@ -128,6 +135,13 @@ def test_the_loss_on_held_out_solutions_is_the_mean_over_their_tokens(
         assert row.loss == pytest.approx(sums / 15, abs=1e-4)
 
 
+def test_held_out_solutions_that_are_all_too_long_are_left_out(spec: StageSpec, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"example_id": "h", "prompt": "p", "response": "1" * 200}) + "\n")
+    result = train_stage(spec.model_copy(update={"held_out_path": path}))
+    assert result.held_out == () and len(result.steps) == 6
+
+
 def test_held_out_solutions_and_probes_do_not_change_what_is_learnt(
     spec: StageSpec, held_out: Path, tmp_path: Path
 ) -> None:
@@ -189,11 +203,13 @@ def test_the_faster_precision_is_found_once_and_kept(spec: StageSpec, monkeypatc
     result = train_stage(with_config(spec, dtype="fastest"))
     assert (result.dtype, result.preflight.dtype) == ("bfloat16", "bfloat16")
     other = with_config(spec, dtype="fastest").model_copy(update={"output_dir": spec.output_dir.with_name("other")})
-    partial = folders.partial_dir(other.output_dir)
-    partial.mkdir(parents=True)
-    # what a killed attempt chose holds, whatever is faster by now
-    (partial / "dtype").write_text("float32")
-    assert train_stage(other).dtype == "float32"
+    # what a killed attempt chose holds, whatever is faster by now; but not what another training chose
+    for key, dtype in ((training_key(other), "float32"), ("another", "bfloat16")):
+        folders.partial_dir(other.output_dir).mkdir(parents=True, exist_ok=True)
+        folders.claim_partial(other.output_dir, key)
+        folders.dtype_path(other.output_dir).write_text("float32")
+        assert train_stage(other).dtype == dtype
+        shutil.rmtree(other.output_dir)
 
 
 def test_what_is_logged_reaches_a_logger(

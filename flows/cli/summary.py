@@ -153,8 +153,8 @@ def _print_early_stops(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _stages(summary: dict[str, Any]) -> Table:
-    table = new_table("three stages of SFT (HEAL)")
-    for column in ("stage", "examples", "optimizer steps", "loss at start, end", "model"):
+    table = new_table("three stages of SFT (HEAL), losses at start and end")
+    for column in ("stage", "examples", "steps", "loss", "held-out loss", "model"):
         table.add_column(column)
     for stage in summary["stages"]:
         table.add_row(
@@ -162,9 +162,14 @@ def _stages(summary: dict[str, Any]) -> Table:
             str(stage["examples"]),
             str(stage["optimizer_steps"]),
             f"{stage['loss_first']:.3f}, {stage['loss_last']:.3f}",
+            _two(stage["held_out_before"], stage["held_out_after"]),
             f"students/heal/stage-{stage['name']}",
         )
     return table
+
+
+def _two(before: float | None, after: float | None) -> str:
+    return "-" if before is None or after is None else f"{before:.3f}, {after:.3f}"
 
 
 def _print_ceiling(console: Console, summary: dict[str, Any]) -> None:

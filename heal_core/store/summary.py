@@ -139,8 +139,9 @@ def _early_stops(store: Store, run_id: str) -> dict[str, int]:
 def _stages(store: Store, run_id: str) -> list[dict[str, Any]]:
     return store.rows(
         "SELECT c.stage AS name, c.num_examples AS examples, c.num_optimizer_steps AS optimizer_steps, "
-        "c.num_dropped_over_long AS dropped_over_long, c.loss_first, c.loss_last, c.folder "
-        "FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id "
-        "WHERE r.run_id = ? AND r.phase = 'training' AND r.arm = 'heal' ORDER BY c.stage",
+        "c.num_dropped_over_long AS dropped_over_long, c.loss_first, c.loss_last, "
+        "t.held_out_before, t.held_out_after, c.folder "
+        "FROM training_stages t JOIN checkpoints c USING (checkpoint_id) "
+        "WHERE t.run_id = ? AND t.arm = 'heal' ORDER BY c.stage",
         [run_id],
     )

@@ -19,6 +19,7 @@ PLAIN_TEMPLATE = "Problem:\n{x}\n\nSolution:\n"
 
 THINK, END_THINK = "<think>", "</think>"
 _ANSWER_PROBE = "hello"
+_PROMPT_PROBE = "What is 7351?"
 
 
 def render_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -36,15 +37,39 @@ def render_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[i
         token_ids = list(tokenizer.encode(PLAIN_TEMPLATE.format_map({"x": prompt})))
         # Some tokenizers append EOS to whatever they encode; the answer must follow the prompt.
         return token_ids[:-1] if token_ids and token_ids[-1] == tokenizer.eos_token_id else token_ids
+    rendered = _render(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
+    # The template writes its own special tokens, so that adding them here would double the BOS.
+    return list(tokenizer.encode(rendered, add_special_tokens=False))
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a chat template, if there is one, keeps what the user says.
+
+    Raises:
+        RequestError: If it does not, so that a student would learn answers to nothing.
+    """
+    if tokenizer.chat_template is None:
+        return
+    rendered = _render(tokenizer, [{"role": "user", "content": _PROMPT_PROBE}], add_generation_prompt=True)
+    if _PROMPT_PROBE not in rendered:
+        raise RequestError(
+            f"{tokenizer.name_or_path}: its chat template leaves out what the user says: of {_PROMPT_PROBE!r} it makes "
+            f"{rendered[:200]!r}. Mend chat_template.jinja, or take another student"
+        )
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], *, add_generation_prompt: bool = False
+) -> str:
     import jinja2  # heavy, and needed only where transformers is loaded already
 
-    turn = [{"role": "user", "content": prompt}]
     try:
-        rendered = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
     except jinja2.TemplateError as error:
-        raise RequestError(f"{tokenizer.name_or_path}: its chat template refuses a user turn alone: {error}") from error
-    # The template writes its own special tokens, so that adding them here would double the BOS.
-    return list(tokenizer.encode(str(rendered), add_special_tokens=False))
+        roles = " and ".join(turn["role"] for turn in turns)
+        raise RequestError(
+            f"{tokenizer.name_or_path}: its chat template refuses a turn of {roles} alone: {error}"
+        ) from error
 
 
 def strip_opening(prompt_end: str, answer: str) -> str:
@@ -99,12 +124,8 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
         ModelError: If the template ends no turn and the tokenizer has no EOS token.
     """
     if tokenizer.chat_template is not None:
-        rendered = str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER_PROBE}],
-                tokenize=False,
-            )
-        )
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER_PROBE}]
+        rendered = _render(tokenizer, turns)
         after = encode_text(tokenizer, rendered.rpartition(_ANSWER_PROBE)[2])
         special = set(tokenizer.all_special_ids)
         for token_id in after:

@@ -12,6 +12,7 @@ HealError
 │   └── WorkspaceBusyError        another run holds the workspace
 ├── TransientError (RuntimeError) what may pass when tried again
 │   ├── EngineStalledError        an engine's child died or went silent
+│   ├── TrainingKilledError       the training child was killed
 │   └── TrainingStalledError      the training child went silent
 ├── TrainingError (RuntimeError)  a stage of SFT that could not be trained
 ├── TooManyFailuresError (RuntimeError)  so much failed that the run cannot go on
@@ -70,6 +71,10 @@ class TransientError(HealError, RuntimeError):
 
 class EngineStalledError(TransientError):
     """An engine's child process died or gave no sign of life in time."""
+
+
+class TrainingKilledError(TransientError):
+    """The training child was killed, for want of memory or by someone."""
 
 
 class TrainingStalledError(TransientError):

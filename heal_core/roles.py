@@ -11,11 +11,11 @@ from heal_core.config import RunConfig
 from heal_core.engines.base import Capability, EngineConfig
 from heal_core.engines.start import check_capability, declared_capabilities
 from heal_core.errors import ConfigError
-from heal_core.sft.config import check_loggers
+from heal_core.sft.config import check_loggers, find_launcher
 
 
 def check_roles(config: RunConfig) -> None:
-    """Check that the engines can do what the run's settings ask of them, and that its loggers are installed.
+    """Check that the engines can do what the run's settings ask of them, and that what starts training is there.
 
     Raises:
         ConfigError: If one cannot, with the remedy.
@@ -34,6 +34,7 @@ def check_roles(config: RunConfig) -> None:
             "is trained here; use hf, or vllm, which HEAL starts with each checkpoint"
         )
     check_loggers(config.sft)
+    find_launcher(config.sft.launcher)
     lora = config.sft.lora
     if lora is not None and lora.save == "adapter" and config.student.engine != "hf":
         raise ConfigError(

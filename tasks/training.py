@@ -120,7 +120,7 @@ def train_stage(session: Session, work: StageWork) -> str:
     session.progress.reach(result.num_optimizer_steps)
     session.progress.finish()
     session.count("stages", 1)
-    session.count("optimizer_steps", result.num_optimizer_steps)
+    session.count("optimizer_steps", result.num_optimizer_steps - result.resumed_from_step)
     session.store.append("checkpoints", [_row(work, result)])
     logger.info(
         "%s stage %s: %d examples, %d steps, loss %.3f -> %.3f",

@@ -7,6 +7,9 @@ How long a stage trains is not here: the curriculum decides that per stage
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import sys
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,6 +106,23 @@ class SftConfig(BaseModel):
         settings = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         # a checkpoint keeps the key that it had before there were adapters
         return {name: value for name, value in settings.items() if name != "lora" or value is not None}
+
+
+def find_launcher(launcher: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of `sft.launcher` with a program that is there: on the PATH, or beside this interpreter.
+
+    Raises:
+        ConfigError: If it is at neither.
+    """
+    if not launcher or shutil.which(launcher[0]) is not None:
+        return launcher
+    beside = Path(sys.executable).with_name(launcher[0])
+    if beside.is_file():
+        return (str(beside), *launcher[1:])
+    raise ConfigError(
+        f"sft.launcher: there is no program {launcher[0]!r}, neither on the PATH nor beside {sys.executable}. Name one "
+        "that is there, for instance [accelerate, launch, --config_file, deployments/recipes/ddp.yaml], or none."
+    )
 
 
 def check_loggers(config: SftConfig) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from heal_core.chat import encode_text, end_of_turn_id, fit_opening, render_prompt_ids
+from heal_core.chat import check_template, encode_text, end_of_turn_id, fit_opening, render_prompt_ids
 from heal_core.errors import TrainingError
 from heal_core.keys import content_key
 
@@ -125,6 +125,7 @@ def tokenise(
 
     A response opens `<think>` where the student's template does not, whatever the teacher's did.
     """
+    check_template(tokenizer)
     end_id = end_of_turn_id(tokenizer)
     for position, example in enumerate(examples):
         prompt_ids = render_prompt_ids(tokenizer, example.prompt)

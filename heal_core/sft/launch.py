@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heal_core.children import child_environment, start_child
-from heal_core.errors import TimeIsUpError, TrainingError, TrainingStalledError
+from heal_core.errors import TimeIsUpError, TrainingError, TrainingKilledError, TrainingStalledError
 from heal_core.sft import folders
+from heal_core.sft.config import find_launcher
 from heal_core.sft.preflight import PreflightReport
 from heal_core.sft.spec import StageResult, StageSpec, finished_result
 
@@ -46,6 +47,7 @@ def run_stage(
 
     Raises:
         TrainingError: With the end of the child's log.
+        TrainingKilledError: If something killed the child; the stage goes on from its last checkpoint.
         TrainingStalledError: If no step was taken for `stall_seconds`; the child was killed.
         TimeIsUpError: If `stop_at` came; the stage goes on from its checkpoint.
     """
@@ -66,6 +68,8 @@ def run_stage(
         finally:
             child.kill()  # a no-op unless waiting was interrupted
             child.wait()
+    if child.returncode < 0:
+        raise TrainingKilledError(_failure(spec, child.returncode, log_path))
     if child.returncode != 0:
         raise TrainingError(_failure(spec, child.returncode, log_path))
     result = finished_result(spec)
@@ -78,7 +82,7 @@ def run_stage(
 
 def child_command(spec: StageSpec, spec_path: Path) -> list[str]:
     """Return the command line of the training child."""
-    return [*(spec.config.launcher or (sys.executable,)), "-m", "heal_core.sft", str(spec_path)]
+    return [*(find_launcher(spec.config.launcher) or (sys.executable,)), "-m", "heal_core.sft", str(spec_path)]
 
 
 def _follow(
@@ -126,4 +130,6 @@ def _failure(spec: StageSpec, returncode: int, log_path: Path) -> str:
     if returncode < 0:
         cause = f"signal {-returncode}" + (" (out of memory?)" if returncode == -9 else "")
     lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-    return "\n".join([f"{spec.label}: the training child ended with {cause}; its log {log_path} ends:", *lines])
+    goes_on = "; the same command goes on from its last checkpoint" if returncode < 0 else ""
+    told = f"{spec.label}: the training child ended with {cause}{goes_on}; its log {log_path} ends:"
+    return "\n".join([told, *lines]) if lines else told.replace("ends:", "is empty")

@@ -7,6 +7,7 @@ as lists of integers: nothing here needs torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,8 @@ class PreflightReport(BaseModel):
         padding_share: Share of padding in what the model computes, within [0, 1).
         num_optimizer_steps: Expected optimizer steps.
         first_example: The first example of training.
-        num_unpaired_thinking: Examples that do not open `<think>` as often as they close it.
+        num_unpaired_thinking: Examples in which `<think>` and `</think>` do not take turns.
+        resumed_from_step: The step after which a stage that was begun before goes on; 0 from the beginning.
 
     The rest is as in `Estimate`; None in reports of before these were estimated.
     """
@@ -89,6 +91,7 @@ class PreflightReport(BaseModel):
     padding_share: float
     num_optimizer_steps: int
     num_unpaired_thinking: int = 0
+    resumed_from_step: int = 0
     num_micro_batches: int | None = None
     expected_seconds: float | None = None
     expected_memory_mib: float | None = None
@@ -124,7 +127,7 @@ def check_examples(tokenised: TokenisedExamples, end_id: int, vocabulary_size: i
 
 
 def check_thinking(tokenised: TokenisedExamples, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return how many examples do not open `<think>` as often as they close it, refusing them if they are many.
+    """Return in how many examples `<think>` and `</think>` do not take turns, refusing them if they are many.
 
     A text may be odd. Many are the work of a template, or of a tokenizer that loses a tag: it is the tokens that are
     looked at.
@@ -137,9 +140,10 @@ def check_thinking(tokenised: TokenisedExamples, tokenizer: PreTrainedTokenizerB
         response = str(tokenizer.decode(example.input_ids[example.num_prompt_tokens :]))
         prompt_end = str(tokenizer.decode(example.input_ids[: example.num_prompt_tokens][-PROMPT_END_TOKENS:]))
         is_opened = opens_thinking(prompt_end)
-        num_opened, num_closed = response.count(THINK) + is_opened, response.count(END_THINK)
-        if num_opened != num_closed:
+        tags = [THINK] * is_opened + re.findall(f"{THINK}|{END_THINK}", response)
+        if tags != [THINK, END_THINK] * (len(tags) // 2):
             unpaired += 1
+            num_opened, num_closed = tags.count(THINK), tags.count(END_THINK)
             where = "the student's chat template opens it in the prompt" if is_opened else "the prompt does not open it"
             first = first or (
                 f"example {example.example_id}, which opens it {num_opened} times and closes it {num_closed} times "
@@ -147,7 +151,7 @@ def check_thinking(tokenised: TokenisedExamples, tokenizer: PreTrainedTokenizerB
             )
     if unpaired > _MAX_UNPAIRED_SHARE * len(tokenised.examples):
         raise TrainingError(
-            f"{unpaired} of {len(tokenised.examples)} examples do not open {THINK} as often as they close it, so that "
+            f"in {unpaired} of {len(tokenised.examples)} examples {THINK} and {END_THINK} do not take turns, so that "
             "the student would learn to think without an end, or to answer inside its reasoning; take a student whose "
             f"template suits the teacher's texts, or texts with both tags. The first is {first}"
         )
@@ -247,8 +251,10 @@ def describe(report: PreflightReport) -> str:
         f"({_share(report.num_dropped_over_long, report.num_examples):.1%}) too long and dropped"
     )
     if report.num_unpaired_thinking:
-        counts += f"; {report.num_unpaired_thinking:,} do not open {THINK} as often as they close it"
+        counts += f"; in {report.num_unpaired_thinking:,} {THINK} and {END_THINK} do not take turns"
     work = f"{report.num_optimizer_steps:,} optimizer steps, {report.num_exposed_tokens:,} tokens"
+    if report.resumed_from_step:
+        work = f"goes on after step {report.resumed_from_step:,} of {work}"
     if report.num_micro_batches is not None:
         work += f" in {report.num_micro_batches:,} passes, {report.padding_share:.1%} padding"
     if report.num_parameters and report.num_trained_parameters != report.num_parameters:

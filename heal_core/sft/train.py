@@ -82,7 +82,8 @@ def _train(spec: StageSpec) -> StageResult:
     _check_dataloader(trainer, tokenised, order, end_id)
     checkpoint = _find_checkpoint(spec, trainer)
     report = _preflight(spec, trainer, tokenizer, tokenised, order, max_length)
-    report = report.model_copy(update={"num_unpaired_thinking": num_unpaired})
+    first_step = folders.checkpoint_step(checkpoint) if checkpoint else 0
+    report = report.model_copy(update={"num_unpaired_thinking": num_unpaired, "resumed_from_step": first_step})
     if _is_main_process():
         folders.write_text(folders.preflight_path(spec.output_dir), report.model_dump_json(indent=2))
     trainer.args.eval_on_start = trainer.num_held_out > 0 and checkpoint is None
@@ -127,6 +128,8 @@ def _build_trainer(
     examples, held = _stored(tokenised), _stored(held_out) if held_out else None
 
     def build(is_bfloat16: bool) -> StageTrainer:
+        # a launcher's file may name another, which accelerate would take in place of the settings'
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if is_bfloat16 else "no"
         student = model.load_model(spec, end_id, is_bfloat16=is_bfloat16)
         return build_trainer(
             spec, student, tokenizer, examples, order, held, is_bfloat16=is_bfloat16, num_processes=_num_processes()

@@ -79,3 +79,9 @@ def test_a_logger_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trackio" else found(name))
     with pytest.raises(ConfigError, match=r"report_to: trackio is not installed.*heal-distill\[logging\]"):
         check_roles(config(sft={"report_to": ["trackio"]}))
+
+
+def test_a_launcher_that_is_not_there_is_refused() -> None:
+    check_roles(config(sft={"launcher": ["accelerate", "launch"]}))
+    with pytest.raises(ConfigError, match=r"sft\.launcher: there is no program 'nosuchprogram'"):
+        check_roles(config(sft={"launcher": ["nosuchprogram"]}))

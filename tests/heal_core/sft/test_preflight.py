@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from heal_core.errors import TrainingError
+from heal_core.errors import RequestError, TrainingError
 from heal_core.sft.data import Example, TokenisedExample, TokenisedExamples, tokenise_examples
 from heal_core.sft.preflight import (
     Estimate,
@@ -131,6 +131,7 @@ def test_what_the_template_opens_is_not_opened_twice(opening: str) -> None:
         ("<think>\n", "so 2", "opens it 1 times and closes it 0 times"),
         ("", "<think>1 and 1", "opens it 1 times and closes it 0 times"),
         ("", "<think>1</think><think>so", "opens it 2 times and closes it 1 times"),
+        ("", "<think>1<think>2</think></think>so", "opens it 2 times and closes it 2 times"),
     ],
 )
 def test_thinking_without_an_end_is_refused(opening: str, response: str, counts: str) -> None:
@@ -146,7 +147,7 @@ def test_a_text_that_is_odd_is_counted_and_stops_nobody() -> None:
     odd = Example("odd", "1+1", "<think>1</think>no</think>2")
     few, many = ([*rows, odd], [*rows[:-1], odd])
     assert check_thinking(tokenise_examples(few, tokenizer, 100), tokenizer) == 1
-    with pytest.raises(TrainingError, match="1 of 9 examples do not open <think> as often as they close it"):
+    with pytest.raises(TrainingError, match="in 1 of 9 examples <think> and </think> do not take turns"):
         check_thinking(tokenise_examples(many, tokenizer, 100), tokenizer)
 
 
@@ -157,3 +158,15 @@ def test_a_tag_that_was_lost_on_the_way_to_tokens_is_found() -> None:
     damaged = replace(example, input_ids=[token for token in example.input_ids if token != slash])
     with pytest.raises(TrainingError, match="opens it 2 times and closes it 0 times"):
         check_thinking(TokenisedExamples((damaged,), ()), tokenizer)
+
+
+def test_a_template_that_leaves_out_the_problem_is_refused() -> None:
+    template = "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    with pytest.raises(RequestError, match="its chat template leaves out what the user says"):
+        tokenise_examples([Example("a", "1+1", "2")], new_tokenizer(template + "<|assistant|>"), 100)
+
+
+@pytest.mark.parametrize("template", ["{% for m in messages %}", "{{ raise_exception('no users') }}"])
+def test_a_template_that_cannot_be_rendered_is_refused(template: str) -> None:
+    with pytest.raises(RequestError, match="its chat template refuses a turn of user alone"):
+        tokenise_examples([Example("a", "1+1", "2")], new_tokenizer(template), 100)

@@ -15,6 +15,9 @@ from huggingface_hub.utils._validators import validate_repo_id
 from heal_core import __version__
 from heal_core.errors import HubError, InputError
 
+STALE_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "adapter_*", "config.json"]
+"""What an earlier push may have left that this folder lacks: loaders would take it for a part of the model."""
+
 _WHY = {
     401: "the token is not valid",
     403: "the token may not write there: it needs write access to that user or organisation",
@@ -44,13 +47,32 @@ def check_push(name: str) -> None:
 def push_folder(folder: Path, name: str, private: bool, message: str) -> str:
     """Upload a folder as a model's repository, which is made if it is not there, and return its address.
 
+    Weights, adapters and `config.json` that a repository has and the folder lacks are deleted in the same commit.
+
+    Args:
+        private: Whether only its owner may see it; a repository that is there keeps what it is, so it is looked at.
+
     Raises:
-        HubError: If the hub refuses or cannot be reached; the folder stays, and the same command pushes it again.
+        HubError: If the hub refuses or cannot be reached, or the repository is public and `private` was asked for. The
+            folder stays, and the same command pushes it again.
     """
     api = HfApi(library_name="heal", library_version=__version__)
     try:
         address = api.create_repo(name, private=private, exist_ok=True, repo_type="model")
-        api.upload_folder(repo_id=address.repo_id, folder_path=folder, repo_type="model", commit_message=message)
+        if private and not api.repo_info(address.repo_id, repo_type="model").private:
+            raise _failed(
+                folder,
+                name,
+                "--private was given, but that repository exists and is public: make it private in its settings, give "
+                "another name, or leave --private out",
+            )
+        api.upload_folder(
+            repo_id=address.repo_id,
+            folder_path=folder,
+            repo_type="model",
+            commit_message=message,
+            delete_patterns=STALE_PATTERNS,
+        )
     except HfHubHTTPError as error:
         status = error.response.status_code
         why = _WHY.get(status) or str(error).strip().splitlines()[-1]

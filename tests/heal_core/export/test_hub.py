@@ -21,7 +21,10 @@ CARD = "---\nlicense: mit\n---\n# A card\n"
 
 
 class Hub(ThreadingHTTPServer):
-    """What was asked, what was uploaded, and how to answer the making of a repository."""
+    """What was asked, what was uploaded, and how to answer the making of a repository.
+
+    `is_private` is of the repository `ann/student`, None where there is none yet.
+    """
 
     daemon_threads = True
 
@@ -29,6 +32,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.create_status = 200
+        self.is_private: bool | None = None
         self.tokens: set[str | None] = set()
         self.created: dict[str, Any] = {}
         self.blobs: dict[str, bytes] = {}
@@ -47,7 +51,10 @@ class Handler(BaseHTTPRequestHandler):
             hub.created = json.loads(body)
             if hub.create_status != 200:
                 self._send(hub.create_status, {"error": f"no, {self.headers['Authorization']}"})
+            elif hub.is_private is not None:
+                self._send(409, {"error": "it exists already", "url": f"{hub.endpoint}/ann/student"})
             else:
+                hub.is_private = hub.created.get("private") is True or hub.created.get("visibility") == "private"
                 self._send(200, {"url": f"{hub.endpoint}/ann/student"})
         elif self.path == "/api/validate-yaml":
             self._send(200, {"errors": [], "warnings": []})
@@ -69,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
                 value = line["value"]
                 if line["key"] == "header":
                     hub.messages.append(value["summary"])
+                elif line["key"] == "deletedFile":
+                    del hub.files[value["path"]]
                 elif line["key"] == "file":
                     hub.files[value["path"]] = base64.b64decode(value["content"])
                 else:
@@ -77,11 +86,23 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(404, {"error": f"not spoken here: {self.path}"})
 
+    def do_GET(self) -> None:
+        hub = self.server
+        if self.path == "/api/models/ann/student" and hub.is_private is not None:
+            self._send(200, {"id": "ann/student", "private": hub.is_private, "siblings": []})
+        elif self.path.startswith("/api/models/ann/student/tree/main?"):
+            files = [
+                {"type": "file", "path": path, "size": len(content), "oid": "0"} for path, content in hub.files.items()
+            ]
+            self._send(200, files)
+        else:
+            self._send(404, {"error": f"not spoken here: {self.path}"})
+
     def do_PUT(self) -> None:
         self.server.blobs[self.path.rpartition("/")[2]] = self.rfile.read(int(self.headers["Content-Length"]))
         self._send(200, {})
 
-    def _send(self, status: int, content: dict[str, Any]) -> None:
+    def _send(self, status: int, content: dict[str, Any] | list[dict[str, Any]]) -> None:
         text = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -138,8 +159,25 @@ def test_a_folder_arrives_as_it_is(hub: Hub, folder: Path) -> None:
     assert done.stdout.strip() == f"{hub.endpoint}/ann/student"
     assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert (hub.created["name"], hub.created["organization"]) == ("student", "ann")
-    assert hub.created.get("private") is True or hub.created.get("visibility") == "private"
+    assert hub.is_private is True
     assert (hub.tokens, hub.messages) == ({f"Bearer {TOKEN}"}, ["Stage III"])
+
+
+def test_nothing_that_was_to_be_private_goes_into_a_public_repository(hub: Hub, folder: Path) -> None:
+    hub.is_private = False  # the hub leaves it so, whatever the making of it asks for
+    done = push(folder, hub.endpoint)
+    assert done.returncode == 1 and "HubError" in done.stderr and "exists and is public" in done.stderr
+    assert not hub.files and not hub.blobs
+
+
+def test_a_second_push_leaves_nothing_of_the_model_before(hub: Hub, folder: Path) -> None:
+    hub.is_private = True
+    stale = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "adapter_config.json", "config.json"]
+    hub.files = {name: b"old" for name in [*stale, "plot.png", ".gitattributes"]}
+    (folder / "config.json").unlink()  # as an adapter's folder has none
+    done = push(folder, hub.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert set(hub.files) == {path.name for path in folder.iterdir()} | {"plot.png", ".gitattributes"}
 
 
 @pytest.mark.parametrize(

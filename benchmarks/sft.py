@@ -107,6 +107,7 @@ class World:
             use_cpu=True,
             max_length=longest if packing else None,
             packing=bool(packing),
+            completion_only_loss=True,  # its default for prompts and completions, which these are, tokenised
             packing_strategy=packing or "bfd",
             train_sampling_strategy="sequential",
             shuffle_dataset=False,

@@ -15,7 +15,7 @@ from heal_core.sft.config import check_loggers, find_launcher
 
 
 def check_roles(config: RunConfig) -> None:
-    """Check that the engines can do what the run's settings ask of them, and that what starts training is there.
+    """Check that the engines and lm-eval can do what the run's settings ask, and that what starts training is there.
 
     Raises:
         ConfigError: If one cannot, with the remedy.
@@ -35,8 +35,20 @@ def check_roles(config: RunConfig) -> None:
         )
     check_loggers(config.sft)
     find_launcher(config.sft.launcher)
-    lora = config.sft.lora
-    if lora is not None and lora.save == "adapter" and config.student.engine != "hf":
+    _check_adapters(config)
+
+
+def _check_adapters(config: RunConfig) -> None:
+    """Check that all that will load the students can load an adapter, where stages keep nothing else."""
+    lora, lm_eval = config.sft.lora, config.evaluation.lm_eval
+    if lora is None or lora.save != "adapter":
+        return
+    if lm_eval is not None and lm_eval.model == "vllm":
+        raise ConfigError(
+            "evaluation.lm_eval.model is vllm, onto which no adapter is loaded: set "
+            "evaluation.lm_eval.model=hf, or sft.lora.save=merged"
+        )
+    if config.student.engine != "hf":
         raise ConfigError(
             f"the student has the engine {config.student.engine}, which loads no adapter onto it: set "
             "sft.lora.save=merged, or student.engine=hf"

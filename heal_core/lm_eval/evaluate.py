@@ -16,6 +16,7 @@ from typing import Any
 from heal_core.children import child_environment, start_child
 from heal_core.engines import gpu
 from heal_core.engines.base import EngineConfig
+from heal_core.engines.settings import adapter_base
 from heal_core.errors import EvaluationError
 from heal_core.lm_eval.config import LmEvalConfig
 from heal_core.lm_eval.harness import interpreter
@@ -23,7 +24,6 @@ from heal_core.lm_eval.harness import interpreter
 CONFIG_FILE, LOG_FILE, OUTPUT = "config.json", "lm_eval.log", "output"
 _POLL_SECONDS = 0.5
 _LOG_TAIL_LINES = 20
-_ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,14 @@ def run_harness(
 
 
 def harness_settings(config: LmEvalConfig, student: EngineConfig, model: Path, output: Path) -> dict[str, Any]:
-    """Return the harness's own config of an evaluation; a folder that holds an adapter alone names its base."""
-    adapter = model / _ADAPTER
+    """Return the harness's own config of an evaluation; a folder that holds an adapter alone names its base.
+
+    Raises:
+        ModelError: If what the adapter says of its base cannot be read.
+    """
+    base = adapter_base(model)
     pretrained = {"pretrained": str(model)}
-    if adapter.is_file() and not (model / "config.json").is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    if base is not None:
         pretrained = {"pretrained": base, "peft": str(model), "tokenizer": str(model)}
     dtype = {"dtype": student.dtype} if student.dtype != "auto" else {}
     limit = config.limit if config.limit is None or config.limit < 1 else int(config.limit)

@@ -74,6 +74,15 @@ def test_an_adapter_alone_is_refused_where_the_student_is_served() -> None:
         check_roles(config(**served, **adapter))
 
 
+def test_an_adapter_alone_is_refused_where_lm_eval_uses_vllm() -> None:
+    adapter = {"sft": {"lora": {"save": "adapter"}}}
+    on_vllm = {"evaluation": {"lm_eval": {"tasks": ["gsm8k"], "model": "vllm"}}}
+    check_roles(config(**adapter, evaluation={"lm_eval": {"tasks": ["gsm8k"]}}))
+    check_roles(config(**on_vllm, sft={"lora": {}}))
+    with pytest.raises(ConfigError, match=r"evaluation\.lm_eval\.model=hf, or sft\.lora\.save=merged"):
+        check_roles(config(**on_vllm, **adapter))
+
+
 def test_a_logger_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trackio" else found(name))

@@ -55,11 +55,13 @@ def test_a_folder_with_an_adapter_alone_names_its_base(tmp_path: Path) -> None:
     whole = harness_settings(config, STUDENT, tmp_path, tmp_path / "out")
     assert whole["model_args"] == {"pretrained": str(tmp_path), "dtype": "float32", "max_length": 64}
     assert (whole["limit"], whole["device"], whole["tasks"]) == (5, "cpu", ["lab"])
+    (tmp_path / "config.json").write_text("{}")  # a stage's folder has it, whether or not it has the weights
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "the/base"}))
     adapter = harness_settings(config, STUDENT, tmp_path, tmp_path / "out")["model_args"]
     assert adapter == {"pretrained": "the/base", "peft": str(tmp_path), "tokenizer": str(tmp_path),
                        "dtype": "float32", "max_length": 64}  # fmt: skip
-    (tmp_path / "config.json").write_text("{}")  # merged weights, whatever lies beside them
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter_config.json").rename(tmp_path / "adapter/adapter_config.json")  # beside merged weights
     assert "peft" not in harness_settings(config, STUDENT, tmp_path, tmp_path / "out")["model_args"]
 
 

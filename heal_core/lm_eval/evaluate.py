@@ -24,6 +24,8 @@ from heal_core.lm_eval.harness import interpreter
 CONFIG_FILE, LOG_FILE, OUTPUT = "config.json", "lm_eval.log", "output"
 _POLL_SECONDS = 0.5
 _LOG_TAIL_LINES = 20
+_MAX_TOLD = 1000
+"""Characters of a report without numbers that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def run_harness(
         check_end: Called while it is waited for; what it raises ends the child.
 
     Raises:
-        EvaluationError: If the child failed or took longer than `call_seconds`; with the end of its log.
+        EvaluationError: If the child failed or took longer than `call_seconds`, with the end of its log; or if its
+            report holds no number, with what it does hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings, log_path = folder / CONFIG_FILE, folder / LOG_FILE
@@ -73,7 +76,15 @@ def run_harness(
         cause = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
         lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         raise EvaluationError("\n".join([f"lm-eval on {model} ended with {cause}; its log {log_path} ends:", *lines]))
-    return tuple(read_report(json.loads(reports[-1].read_text(encoding="utf-8"))))
+    report = json.loads(reports[-1].read_text(encoding="utf-8"))
+    results = tuple(read_report(report))
+    if not results:
+        raise EvaluationError(
+            f"lm-eval on {model} gave no number for {', '.join(config.tasks)}; expected a metric of each task, found "
+            f"{json.dumps(report['results'])[:_MAX_TOLD]} in {reports[-1]}. Its log is {log_path}; give tasks that "
+            "measure something."
+        )
+    return results
 
 
 def harness_settings(config: LmEvalConfig, student: EngineConfig, model: Path, output: Path) -> dict[str, Any]:

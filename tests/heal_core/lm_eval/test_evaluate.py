@@ -128,6 +128,17 @@ def test_a_child_is_ended_when_the_run_has_to_end_and_its_failure_is_told(tmp_pa
         run_harness(LmEvalConfig(tasks=["t"], python=str(failing)), STUDENT, tmp_path, tmp_path / "c", lambda: None)
 
 
+def test_a_report_without_a_number_is_an_error_since_nothing_stored_would_be_measured_again(tmp_path: Path) -> None:
+    report = {"results": {"lab_text": {"alias": "lab_text", "bleu,none": "N/A"}}, "lm_eval_version": "0.4.13"}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncd {tmp_path} && mkdir a/output && cp report.json a/output/results_1.json\n")
+    program.chmod(0o755)
+    config = LmEvalConfig(tasks=["lab_text"], python=str(program))
+    with pytest.raises(EvaluationError, match=r"no number for lab_text; .*\"bleu,none\": \"N/A\".*results_1\.json"):
+        run_harness(config, STUDENT, tmp_path, tmp_path / "a", lambda: None)
+
+
 @pytest.mark.full
 def test_the_labs_student_is_evaluated_on_a_task_of_ones_own_without_a_network(
     tmp_path: Path, lm_eval: None, lm_eval_task: Path, monkeypatch: pytest.MonkeyPatch

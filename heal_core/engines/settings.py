@@ -11,6 +11,9 @@ from typing import Any
 
 from heal_core.errors import ModelError
 
+ADAPTER_CONFIG, BASE_KEY = "adapter_config.json", "base_model_name_or_path"
+"""PEFT's file of an adapter, and its key for the model that the adapter belongs onto."""
+
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return a model's settings, those of its text part where it has several.
@@ -28,8 +31,8 @@ def adapter_base(folder: Path) -> str | None:
     Raises:
         ModelError: If what it says cannot be read.
     """
-    path = folder / "adapter_config.json"
-    return str(read_json(path)["base_model_name_or_path"]) if path.is_file() else None
+    path = folder / ADAPTER_CONFIG
+    return str(read_json(path)[BASE_KEY]) if path.is_file() else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from heal_core.engines.identity import TEMPLATE_FILES, TOKENIZER_FILES
+from heal_core.engines.settings import ADAPTER_CONFIG, BASE_KEY
 from heal_core.errors import InputError, ModelError, StoreError
 from heal_core.export.card import TAG, CardChoices, make_card
 from heal_core.export.names import is_hub_id
@@ -30,9 +31,7 @@ from heal_core.store.workspace import Workspace
 
 CARD_FILE = "README.md"
 ADAPTER_FOLDER = "adapter"
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_BASE_KEY = "base_model_name_or_path"
 _LEFT_OUT = {CARD_FILE, "result.json", "preflight.json", "complete.json", "training_args.bin"}
 """What a stage's folder holds that is not of the model: HEAL's own reports, and a card that says nothing of the run."""
 _LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
@@ -247,13 +246,13 @@ def _name_base(config: Path, base_model: str | None, workspace: Workspace, other
         ModelError: If the adapter is one to such a checkpoint.
     """
     settings = json.loads(config.read_text(encoding="utf-8"))
-    noted = Path(str(settings.get(_BASE_KEY) or ""))
+    noted = Path(str(settings.get(BASE_KEY) or ""))
     if noted.name in other_bases or workspace.checkpoints in noted.parents:
         raise ModelError(
             f"the adapter is one to the weights of an earlier checkpoint ({noted.name}), not to the base model: "
             "export the whole weights, without --adapter."
         )
-    settings[_BASE_KEY] = base_model
+    settings[BASE_KEY] = base_model
     config.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

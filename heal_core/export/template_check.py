@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from heal_core.chat import PLAIN_TEMPLATE, fit_opening, render_prompt_ids
+from heal_core.chat import END_THINK, PLAIN_TEMPLATE, THINK, fit_opening, render_prompt_ids
 from heal_core.export.examples import Layout, TracedExample, turn
 from heal_core.sft.data import Example, tokenise_examples
 
@@ -30,7 +30,6 @@ FAULTS = {
 """What can become of an example, worst first, and how a person is told."""
 
 _MAX_NAMED = 3
-_THINK_BEGINS, _THINK_ENDS = "<think>", "</think>"
 _PROBE = "hello"
 _UNBOUNDED = 2**62
 
@@ -115,8 +114,8 @@ class TemplateCheck:
         text, trained = self._decode(found), self._decode(wanted)
         if text.startswith(trained) and not text.removeprefix(trained).strip():
             return TOKENS_DIFFER
-        reasoning, ends, _ = example.response.rpartition(_THINK_ENDS)
-        thought = reasoning.rpartition(_THINK_BEGINS)[2].strip()
+        reasoning, ends, _ = example.response.rpartition(END_THINK)
+        thought = reasoning.rpartition(THINK)[2].strip()
         return REASONING_LOST if ends and thought not in text else TEXT_CHANGED
 
     def _consumer_ids(self, example: TracedExample) -> list[int]:

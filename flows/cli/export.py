@@ -182,6 +182,7 @@ def export_model(
         license=license_id,
         base_model=base_model,
         languages=tuple(language or ()),
+        for_hub=push_to_hub is not None,
     )
     with open_store(workspace) as store:
         run_id = find_compared_run(store, run)

@@ -20,7 +20,7 @@ from heal_core.engines.identity import TEMPLATE_FILES, TOKENIZER_FILES
 from heal_core.engines.settings import ADAPTER_CONFIG, BASE_KEY
 from heal_core.errors import InputError, ModelError, StoreError
 from heal_core.export.card import TAG, CardChoices, make_card
-from heal_core.export.names import is_hub_id
+from heal_core.export.names import has_hub_form, is_hub_id, last_part
 from heal_core.sft.folders import find_faults
 from heal_core.sft.weights import INDEX_FILE, WEIGHT_SUFFIX, cast_config, cast_weights, resize_index, weights_dtype
 from heal_core.store.durable import disk_full, replace_file, sync_file
@@ -40,7 +40,10 @@ _LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 
 @dataclass(frozen=True)
 class ModelChoices:
-    """What a user may say of a model that is exported; None takes what the run says."""
+    """What a user may say of a model that is exported; None takes what the run says.
+
+    `for_hub` says that it will be pushed, where others have to find the base of an adapter.
+    """
 
     name: str
     as_adapter: bool = False
@@ -48,11 +51,15 @@ class ModelChoices:
     license: str | None = None
     base_model: str | None = None
     languages: tuple[str, ...] = ()
+    for_hub: bool = False
 
 
 @dataclass(frozen=True)
 class ModelExport:
-    """A folder that was written; `what` says in which form it holds the model."""
+    """A folder that was written; `what` says in which form it holds the model.
+
+    `base_model` is a hub id, or the last part of the path of a folder of this machine.
+    """
 
     path: Path
     run_id: str
@@ -62,7 +69,7 @@ class ModelExport:
     what: str
     dtype: str
     is_adapter: bool
-    base_model: str | None
+    base_model: str
     num_bytes: int
     files: tuple[str, ...]
 
@@ -103,7 +110,8 @@ def export_model(
     A stage that holds only an adapter is exported as one, whatever was asked for; `ModelExport.what` says so.
 
     Raises:
-        InputError: If the stage is not trained so far, or has no adapter that was asked for.
+        InputError: If the stage is not trained so far, or has no adapter that was asked for; if `base_model` is no hub
+            id, or is not given for an adapter that goes to the hub while its base is a folder.
         ModelError: If its checkpoint is gone or damaged.
         StoreError: If the disk is full.
     """
@@ -118,13 +126,18 @@ def export_model(
     source, is_adapter = _choose_source(checkpoint, choices.as_adapter, f"stage {stage} of arm {arm}")
     stored = weights_dtype(source)
     dtype = choices.dtype or stored
-    base_model = choices.base_model or _base_model(facts)
+    base_id, base_model = _name_base(facts, choices)
+    if is_adapter and choices.for_hub and base_id is None:
+        raise InputError(
+            f"the adapter belongs onto {_base_student(facts)}, a folder that nobody has who loads it from the hub: "
+            "give the hub id of that model, --base-model OWNER/NAME, or push whole weights."
+        )
     what = f"{'a LoRA adapter' if is_adapter else 'whole weights'} in {dtype}"
     card = make_card(
         facts,
         CardChoices(
             name=choices.name,
-            base_model=base_model if base_model and is_hub_id(base_model) else None,
+            base_model=base_id,
             license=choices.license,
             languages=choices.languages,
             what=what,
@@ -140,7 +153,7 @@ def export_model(
         if is_adapter:
             # transformers takes a folder with it for a whole model
             (temporary / "config.json").unlink(missing_ok=True)
-            _name_base(temporary / ADAPTER_CONFIG, base_model, workspace, facts.parents)
+            _write_base(temporary / ADAPTER_CONFIG, base_model, workspace, facts.parents)
             _add_tokenizer(checkpoint, temporary)
         (temporary / CARD_FILE).write_text(str(card), encoding="utf-8")
         _put_in_place(temporary, path)
@@ -187,7 +200,17 @@ def _choose_source(checkpoint: Path, as_adapter: bool, label: str) -> tuple[Path
     return checkpoint / ADAPTER_FOLDER, True
 
 
-def _base_model(facts: TrainingFacts) -> str:
+def _name_base(facts: TrainingFacts, choices: ModelChoices) -> tuple[str | None, str]:
+    """Return the hub id of the base student, None where it is a folder, and what it is called in either case."""
+    if choices.base_model is not None:
+        if not has_hub_form(choices.base_model):
+            raise InputError(f"--base-model {choices.base_model}: expected an id of the hub, OWNER/NAME or NAME.")
+        return choices.base_model, choices.base_model
+    student = _base_student(facts)
+    return (student, student) if is_hub_id(student) else (None, last_part(student))
+
+
+def _base_student(facts: TrainingFacts) -> str:
     """Return the base student as the user named it."""
     return str(facts.config["student"]["model_name_or_path"])
 
@@ -236,8 +259,8 @@ def _add_tokenizer(checkpoint: Path, target: Path) -> None:
             _copy_file(checkpoint / name, target / name, None)
 
 
-def _name_base(config: Path, base_model: str | None, workspace: Workspace, other_bases: Sequence[str]) -> None:
-    """Let an adapter name its base as the user did, not by a folder of this machine.
+def _write_base(config: Path, base_model: str, workspace: Workspace, other_bases: Sequence[str]) -> None:
+    """Let an adapter name its base as others do, not by a folder of this machine.
 
     Args:
         other_bases: Checkpoints from which training began in place of the base student.

@@ -22,4 +22,14 @@ def public_name(name: str) -> str:
 
 def is_hub_id(name: str) -> bool:
     """Return whether a name has the form of a hub id, OWNER/NAME or NAME, and is no folder here."""
-    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+    return has_hub_form(name) and not Path(name).exists()
+
+
+def has_hub_form(name: str) -> bool:
+    """Return whether a name has the form of a hub id, OWNER/NAME or NAME, whatever there is here."""
+    return bool(_HUB_ID.fullmatch(name))
+
+
+def last_part(name: str) -> str:
+    """Return of a path, a relative one too, the last part: what can be said of a folder that others do not have."""
+    return PurePosixPath(public_name(name)).name or "local"

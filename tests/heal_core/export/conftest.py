@@ -73,7 +73,7 @@ def lab_student() -> Path:
     return STUDENT
 
 
-CONFIG = {
+CONFIG: dict[str, dict[str, Any]] = {
     "student": {"model_name_or_path": "ann/student-0.4m"},
     "teacher": {"model_name_or_path": "/home/ann/models/teacher"},
     "problems": {"path": None, "dataset": {"path": "ann/sums"}, "sources": []},
@@ -97,12 +97,24 @@ def checkpoint(workspace: Workspace, lab_student: Path) -> Path:
 
 
 @pytest.fixture
+def base_student() -> str:
+    """What the run's config names the student."""
+    return str(CONFIG["student"]["model_name_or_path"])
+
+
+@pytest.fixture
 def export(
-    store: Store, workspace: Workspace, table_row: Callable[..., Row], checkpoint: Path, tmp_path: Path
+    store: Store,
+    workspace: Workspace,
+    table_row: Callable[..., Row],
+    checkpoint: Path,
+    tmp_path: Path,
+    base_student: str,
 ) -> Callable[..., Any]:
     """Return a function that exports stage III of a run that is stored by hand."""
     result = {"dtype": "float32", "device": "cpu", "versions": {"torch": "2.13.0"}}
-    store.append("runs", [table_row("runs", config=json.dumps(CONFIG), git_revision="abc")])
+    config = {**CONFIG, "student": {"model_name_or_path": base_student}}
+    store.append("runs", [table_row("runs", config=json.dumps(config), git_revision="abc")])
     for problem, split in (("p0", "train"), ("p1", "held_out")):
         row = table_row("problems", problem_id=problem, source="/home/ann/sums.jsonl")
         store.append("problems", [row])

@@ -159,6 +159,30 @@ def test_an_adapter_names_its_base_as_the_user_did(export: Export, adapter: Path
     assert (card.data.library_name, card.data.base_model) == ("peft", BASE)
 
 
+@pytest.mark.parametrize("base_student", ["/home/ann/models/student", "../models/student/", "ann/models/student"])
+def test_an_adapter_onto_a_folder_says_its_last_part_and_goes_to_the_hub_with_an_id_alone(
+    export: Export, adapter: Path, base_student: str
+) -> None:
+    with pytest.raises(InputError, match=r"a folder that nobody has.*--base-model OWNER/NAME"):
+        export(as_adapter=True, for_hub=True)
+    exported = export(as_adapter=True)
+    config = exported.path / "adapter_config.json"
+    assert json.loads(config.read_text())["base_model_name_or_path"] == exported.base_model == "student"
+    assert ModelCard.load(exported.path / "README.md").data.base_model is None
+    shutil.rmtree(exported.path)
+    export(as_adapter=True, for_hub=True, base_model=BASE)
+    assert json.loads(config.read_text())["base_model_name_or_path"] == BASE
+    assert ModelCard.load(exported.path / "README.md").data.base_model == BASE
+    shutil.rmtree(exported.path)
+    assert export(for_hub=True).what == "whole weights in float32"
+
+
+def test_a_base_model_that_is_no_hub_id_is_refused(export: Export, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--base-model /home/ann/student: expected an id of the hub"):
+        export(base_model="/home/ann/student")
+    assert not (tmp_path / "exported").exists()
+
+
 def test_peft_loads_an_exported_adapter(export: Export, adapter: Path, lab_student: Path) -> None:
     import peft
     from transformers import AutoModelForCausalLM

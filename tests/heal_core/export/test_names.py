@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from heal_core.export.names import is_hub_id, public_name
+from heal_core.export.names import has_hub_form, is_hub_id, last_part, public_name
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,10 @@ def test_what_has_the_form_of_a_hub_id_and_is_no_folder(tmp_path: Path, monkeypa
     assert not any(is_hub_id(name) for name in ("a/b/c", "/a", "./a", "a b", ""))
     (tmp_path / "models/student").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert not is_hub_id("models/student")
+    assert not is_hub_id("models/student") and has_hub_form("models/student")
+
+
+def test_of_a_relative_path_too_the_last_part_can_be_told() -> None:
+    assert [last_part(name) for name in ("lab/student", "./lab/student/", "/home/ann/student", "/")] == [
+        "student", "student", "student", "local",
+    ]  # fmt: skip

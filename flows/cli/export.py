@@ -165,8 +165,9 @@ def export_model(
     as_json: JsonOption = False,
 ) -> None:
     """Write a trained student as a Hugging Face folder with a model card, and upload it if asked."""
+    from heal_core.export.folder import check_folder
     from heal_core.export.hub import check_push, push_folder
-    from heal_core.export.model import ModelChoices, check_folder
+    from heal_core.export.model import ModelChoices
     from heal_core.export.model import export_model as write_model
     from heal_core.store.compare import find_compared_run
     from heal_core.store.inspect import open_store

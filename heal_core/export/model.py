@@ -1,6 +1,6 @@
 """A trained stage -> a Hugging Face folder that others can load, with a model card and without anything of HEAL's own.
 
-What does not belong here: the card (`card`), pushing it (`hub`).
+What does not belong here: the card (`card`), what the folder replaces where it stands (`folder`), pushing it (`hub`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
-
 from heal_core.engines.identity import TEMPLATE_FILES, TOKENIZER_FILES
 from heal_core.engines.settings import ADAPTER_CONFIG, BASE_KEY
 from heal_core.errors import InputError, ModelError, StoreError
-from heal_core.export.card import TAG, CardChoices, make_card
+from heal_core.export.card import CardChoices, make_card
+from heal_core.export.folder import CARD_FILE, put_in_place
 from heal_core.export.names import has_hub_form, is_hub_id, last_part
 from heal_core.sft.folders import find_faults
 from heal_core.sft.weights import INDEX_FILE, WEIGHT_SUFFIX, cast_config, cast_weights, resize_index, weights_dtype
-from heal_core.store.durable import disk_full, replace_file, sync_file
+from heal_core.store.durable import disk_full
 from heal_core.store.examples import read_trained_stage
 from heal_core.store.inspect import Connection
 from heal_core.store.model_card import TrainingFacts, read_training_facts
 from heal_core.store.workspace import Workspace
 
-CARD_FILE = "README.md"
 ADAPTER_FOLDER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _LEFT_OUT = {CARD_FILE, "result.json", "preflight.json", "complete.json", "training_args.bin"}
@@ -76,30 +74,6 @@ class ModelExport:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         return {**asdict(self), "path": str(self.path)}
-
-
-def check_folder(path: Path, force: bool) -> None:
-    """Check that a folder may be written, before anything is read for it.
-
-    Raises:
-        InputError: If something stands there, and `force` is off or it was not written by an export.
-    """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not force:
-        raise InputError(f"{path} exists already: give another name, or --force to replace it.")
-    if not path.is_dir() or not _is_exported(path):
-        raise InputError(
-            f"{path} holds no model that heal exported, so --force does not replace it: remove it yourself."
-        )
-
-
-def _is_exported(folder: Path) -> bool:
-    card = folder / CARD_FILE
-    if not card.is_file():
-        return False
-    tags = ModelCard.load(card, ignore_metadata_errors=True).data.tags
-    return TAG in (tags or [])
 
 
 def export_model(
@@ -156,7 +130,7 @@ def export_model(
             _write_base(temporary / ADAPTER_CONFIG, base_model, workspace, facts.parents)
             _add_tokenizer(checkpoint, temporary)
         (temporary / CARD_FILE).write_text(str(card), encoding="utf-8")
-        _put_in_place(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -277,17 +251,6 @@ def _write_base(config: Path, base_model: str, workspace: Workspace, other_bases
         )
     settings[BASE_KEY] = base_model
     config.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """Bring a folder to disk and give it its name; what stood there goes only then."""
-    for file in [*temporary.iterdir(), temporary]:
-        sync_file(file)
-    old = path.with_name(f"{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.rename(old)
-    replace_file(temporary, path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError | InputError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from heal_core.errors import InputError, ModelError
-from heal_core.export.model import check_folder
+from heal_core.export.folder import check_folder
 from heal_core.sft.config import SftConfig
 from heal_core.sft.launch import run_stage
 from heal_core.sft.spec import StageSpec
@@ -80,6 +82,32 @@ def test_what_is_there_stays_unless_it_was_exported_and_force_is_given(export: E
     (exported.path / "model.safetensors").write_text("old")
     assert weights_dtype(export(dtype="bfloat16").path) == "bfloat16"
     assert [path.name for path in tmp_path.glob("exported*")] == ["exported"]
+
+
+def _replace_and_stop(new: Path, old: Path, stop: str) -> subprocess.CompletedProcess[str]:
+    """Put a folder in the place of another in a process that ends by `stop` while nothing has the name."""
+    program = (
+        "import os, sys; from pathlib import Path; from heal_core.export import folder\n"
+        f"def stop(*_): {stop}\n"
+        "folder.replace_file = stop\n"
+        "folder.put_in_place(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    return subprocess.run([sys.executable, "-c", program, str(new), str(old)], capture_output=True, text=True)
+
+
+def test_what_a_kill_left_of_a_replaced_folder_gets_its_name_back(export: Export, tmp_path: Path) -> None:
+    path = export().path
+    (path / "mine.txt").write_text("of the old one")
+    new = shutil.copytree(path, tmp_path / "new")
+    failed = _replace_and_stop(new, path, "raise OSError('no')")
+    assert failed.returncode == 1 and (path / "mine.txt").is_file()  # at once
+    killed = _replace_and_stop(new, path, "os.kill(os.getpid(), 9)")
+    assert killed.returncode == -9 and not path.exists()
+    (tmp_path / "exported.1.old").mkdir()  # nothing that was exported
+    with pytest.raises(InputError, match="exists already"):
+        check_folder(path, force=False)
+    assert (path / "mine.txt").is_file()
+    assert [folder.name for folder in tmp_path.glob("exported*.old")] == ["exported.1.old"]
 
 
 def test_a_stage_that_cannot_be_exported_is_told(export: Export, checkpoint: Path, tmp_path: Path) -> None:

@@ -139,8 +139,10 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., StageResult
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("fsdp.yaml", {"use_cpu": True, "mixed_precision": "no"}),
-        ("ddp.yaml", {"use_cpu": True, "mixed_precision": "no", "distributed_type": "MULTI_CPU"}),
+        # a precision in the file, which the settings overrule
+        ("fsdp.yaml", {"use_cpu": True, "mixed_precision": "bf16"}),
+        # accelerate starts one process for MULTI_CPU, without a word
+        ("ddp.yaml", {"use_cpu": True, "mixed_precision": "bf16"}),
     ],
 )
 def test_training_split_over_processes_learns_what_one_process_learns(

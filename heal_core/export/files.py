@@ -61,8 +61,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[s
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: writer(temporary, counted(), schema))
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}. Give a place in a folder of yours.") from error
+    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+        where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise InputError(f"{path} cannot be written ({where}). Give a place in a folder of yours.") from error
     return num_rows
 
 

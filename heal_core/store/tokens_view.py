@@ -8,6 +8,7 @@ from __future__ import annotations
 import duckdb
 
 from heal_core.errors import StoreError
+from heal_core.store import durable
 from heal_core.store.database import is_disk_full
 from heal_core.store.workspace import Workspace
 
@@ -38,7 +39,7 @@ def define_tokens_view(connection: duckdb.DuckDBPyConnection, workspace: Workspa
     a copy that was moved says with a variable where the parts are now.
 
     Raises:
-        StoreError: If a part cannot be read.
+        StoreError: If a part cannot be read, or the disk is full.
     """
     folder = workspace.parts / "trajectories"
     try:
@@ -46,7 +47,7 @@ def define_tokens_view(connection: duckdb.DuckDBPyConnection, workspace: Workspa
         connection.execute(f"CREATE OR REPLACE VIEW tokens AS {source}; {_COMMENTS}")
     except duckdb.Error as error:
         if is_disk_full(error):
-            raise
+            raise durable.disk_full(workspace.writer_database) from error
         raise StoreError(
             f"a part in {folder} cannot be read ({str(error).splitlines()[0]}). `heal store check --workspace "
             f"{workspace.root}` says which one and what to do."

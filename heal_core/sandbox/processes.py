@@ -32,13 +32,16 @@ def tree_memory_bytes(process_id: int, folder: str | None = None) -> int:
         except OSError:
             continue  # it has ended meanwhile
         if folder is not None:
-            num_files = max(num_files, _num_files(f"{place}/root{folder}"))
+            num_files = max(num_files, _num_files(f"{place}/root", folder))
     return total + num_files * _INODE_BYTES
 
 
-def _num_files(folder: str) -> int:
+def _num_files(root: str, folder: str) -> int:
+    """Return the files in a process's own tmpfs; 0 where it sees this machine's folder, whose files are not its."""
     try:
-        status = os.statvfs(folder)
+        if os.stat(root + folder).st_dev == os.stat(folder).st_dev:
+            return 0
+        status = os.statvfs(root + folder)
     except OSError:  # ended, or not to be looked into; others of the tree are
         return 0
     return status.f_files - status.f_ffree

@@ -32,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 # Built from source, so never what the demo waits for; where it fails, the tests that need it are skipped.
 $(EXTRAS): requirements-extras.lock $(STAMP)
 	@if $(BIN)/pip install --quiet --no-deps --retries 1 --requirement requirements-extras.lock; then touch $(EXTRAS); \
-	else echo "reasoning-gym could not be built (is there a C compiler, gcc?): the tests that need them are skipped"; fi
+	else echo "reasoning-gym and tensorboard could not be installed (is there a C compiler, gcc?): the tests that need them are skipped"; fi
 
 $(LM_EVAL): requirements-lm-eval.lock $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-lm-eval.lock

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from flows.server import launch
+from heal_core.engines.vllm.program import find_program
+from heal_core.errors import ConfigError
 from heal_core.gym.library import library_version
 from heal_core.store.inspect import open_store
 from tests.serving import serve
@@ -57,6 +59,15 @@ def lm_eval() -> None:
     """Skip what needs lm-evaluation-harness where it is not installed."""
     if find_spec("lm_eval") is None:
         pytest.skip("lm-eval is not installed: make lm-eval")
+
+
+@pytest.fixture(scope="session")
+def vllm_installed() -> None:
+    """Skip what needs vLLM where it is not installed."""
+    try:
+        find_program(None)
+    except ConfigError:
+        pytest.skip("vLLM is not installed: make vllm")
 
 
 @pytest.fixture

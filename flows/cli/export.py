@@ -165,6 +165,7 @@ def export_model(
     as_json: JsonOption = False,
 ) -> None:
     """Write a trained student as a Hugging Face folder with a model card, and upload it if asked."""
+    from heal_core.errors import InputError
     from heal_core.export.folder import check_folder
     from heal_core.export.hub import check_push, push_folder
     from heal_core.export.model import ModelChoices
@@ -176,6 +177,8 @@ def export_model(
     check_folder(folder, force)
     if push_to_hub:
         check_push(push_to_hub)
+    elif private:
+        raise InputError("--private is of a repository, and none was named: give --push-to-hub OWNER/NAME too.")
     choices = ModelChoices(
         name=name or push_to_hub or folder.absolute().name,
         as_adapter=adapter,
@@ -188,11 +191,16 @@ def export_model(
     with open_store(workspace) as store:
         run_id = find_compared_run(store, run)
         exported = write_model(store, Workspace(workspace), run_id, arm, stage, folder, choices)
-    _print_model(exported, as_json and not push_to_hub, adapter)
+    if not as_json:
+        _print_model(exported, adapter)
+    told = exported.to_json()
     if push_to_hub:
         message = f"Stage {stage} of arm {arm}, run {run_id}"
-        address = push_folder(folder, push_to_hub, private, message)
-        typer.echo(json.dumps({**exported.to_json(), "url": address}, indent=2) if as_json else f"pushed to {address}")
+        told["url"] = push_folder(folder, push_to_hub, private, message)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+    elif push_to_hub:
+        typer.echo(f"pushed to {told['url']}")
 
 
 # ---- what is printed
@@ -249,10 +257,7 @@ def _print_template(exported: StageExport) -> None:
         )
 
 
-def _print_model(exported: ModelExport, as_json: bool, adapter_wanted: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(exported.to_json(), indent=2))
-        return
+def _print_model(exported: ModelExport, adapter_wanted: bool) -> None:
     typer.echo(
         f"wrote {exported.path}: {exported.what}, {exported.num_bytes / 1e6:.1f} MB, arm {exported.arm}, "
         f"stage {exported.stage}, run {exported.run_id}"

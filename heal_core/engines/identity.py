@@ -14,7 +14,7 @@ from typing import Any
 
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.server_config import LaunchConfig
-from heal_core.engines.settings import read_settings
+from heal_core.engines.settings import ADAPTER_CONFIG, read_settings
 from heal_core.engines.vllm.program import find_program
 from heal_core.errors import ModelError
 
@@ -30,7 +30,7 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
 )
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
-CONFIG_FILES = ("config.json", "generation_config.json", "adapter_config.json")
+CONFIG_FILES = ("config.json", "generation_config.json", ADAPTER_CONFIG)
 
 version = functools.cache(importlib.metadata.version)
 """The version of an installed package; to read it takes milliseconds, and a run asks a hundred times."""

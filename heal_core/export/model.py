@@ -21,6 +21,7 @@ from heal_core.export.card import CardChoices, make_card
 from heal_core.export.folder import CARD_FILE, put_in_place
 from heal_core.export.names import has_hub_form, is_hub_id, last_part
 from heal_core.sft.folders import find_faults
+from heal_core.sft.model import ADAPTER_DIR
 from heal_core.sft.weights import INDEX_FILE, WEIGHT_SUFFIX, cast_config, cast_weights, resize_index, weights_dtype
 from heal_core.store.durable import disk_full
 from heal_core.store.examples import read_trained_stage
@@ -28,8 +29,6 @@ from heal_core.store.inspect import Connection
 from heal_core.store.model_card import TrainingFacts, read_training_facts
 from heal_core.store.workspace import Workspace
 
-ADAPTER_FOLDER = "adapter"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _LEFT_OUT = {CARD_FILE, "result.json", "preflight.json", "complete.json", "training_args.bin"}
 """What a stage's folder holds that is not of the model: HEAL's own reports, and a card that says nothing of the run."""
 _LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
@@ -169,9 +168,9 @@ def _choose_source(checkpoint: Path, as_adapter: bool, label: str) -> tuple[Path
         return checkpoint, True
     if not as_adapter:
         return checkpoint, False
-    if not (checkpoint / ADAPTER_FOLDER / ADAPTER_CONFIG).is_file():
+    if not (checkpoint / ADAPTER_DIR / ADAPTER_CONFIG).is_file():
         raise InputError(f"{label} has no adapter: all weights were trained. Leave --adapter out.")
-    return checkpoint / ADAPTER_FOLDER, True
+    return checkpoint / ADAPTER_DIR, True
 
 
 def _name_base(facts: TrainingFacts, choices: ModelChoices) -> tuple[str | None, str]:

@@ -38,7 +38,7 @@ def prepare_environment(spec: StageSpec) -> None:
 
 def logger_environment(spec: StageSpec) -> dict[str, str]:
     """Return where TRL's loggers write and under which project, for who has not set it; keys stay the environment's."""
-    names = {"WANDB_PROJECT": "heal", "TRACKIO_PROJECT": "heal"}
+    names = {"WANDB_PROJECT": "heal"}
     if spec.logging_dir is None:
         return names
     folder = str(spec.logging_dir)

@@ -152,7 +152,7 @@ def told_if_full(output_dir: Path, label: str) -> Iterator[None]:
         raise
     except Exception as error:
         folder = partial_dir(output_dir)
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(output_dir.parent).free
         is_told = getattr(error, "errno", None) in _FULL or any(sign in str(error) for sign in _SIGNS_OF_FULL)
         if not is_told and free > _NOTHING_BYTES:
             raise

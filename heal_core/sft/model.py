@@ -6,10 +6,10 @@ that an adapter was trained into holds it in `adapter/`, or is the adapter.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heal_core.engines.settings import ADAPTER_CONFIG, adapter_base, read_json
 from heal_core.errors import TrainingError
 from heal_core.sft.config import LoraConfig
 from heal_core.sft.spec import StageSpec
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER_DIR = "adapter"
-_ADAPTER_CONFIG = "adapter_config.json"
 
 
 def load_tokenizer(spec: StageSpec) -> tuple[PreTrainedTokenizerBase, int, int]:
@@ -128,16 +127,18 @@ def _load(spec: StageSpec, source: str, dtype: Any) -> PreTrainedModel:
 
 def _trained_adapter(folder: Path) -> Path | None:
     """Return where a folder holds an adapter that was trained: in itself, or beside merged weights."""
-    return next((place for place in (folder, folder / ADAPTER_DIR) if (place / _ADAPTER_CONFIG).is_file()), None)
+    return next((place for place in (folder, folder / ADAPTER_DIR) if (place / ADAPTER_CONFIG).is_file()), None)
 
 
 def _base_of(adapter: Path) -> str:
-    return str(json.loads((adapter / _ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    base = adapter_base(adapter)
+    assert base is not None, "an adapter's folder holds its config"
+    return base
 
 
 def _matches(adapter: Path, lora: LoraConfig) -> bool:
     """Return whether an adapter has the shape that the settings ask for."""
-    found = json.loads((adapter / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    found = read_json(adapter / ADAPTER_CONFIG)
     wanted = lora.target_modules
     return (found["r"], found["lora_alpha"], found["lora_dropout"]) == (lora.r, lora.alpha, lora.dropout) and (
         wanted == "all-linear" or set(found["target_modules"]) == set(wanted)

@@ -138,7 +138,8 @@ def _build_trainer(
     is_bfloat16 = config.dtype == "bfloat16" or (config.dtype in ("auto", "fastest") and on_gpu)
     trainer = build(is_bfloat16)
     if config.dtype == "fastest" and not on_gpu and _num_processes() == 1:
-        batch = _largest_micro_batch(spec, trainer, tokenised, order)
+        exposed = [tokenised.lengths[index] for index in order]
+        batch = trainer.exposures(_largest(exposed, _micro_batches(spec, tokenised.lengths, order)))
         if probe.fastest_dtype(trainer, batch, folders.dtype_path(spec.output_dir)) == "bfloat16":
             del trainer
             trainer = build(True)
@@ -150,23 +151,18 @@ def _stored(tokenised: TokenisedExamples) -> StoredExamples:
     return tokenised.examples
 
 
-def _limits(spec: StageSpec) -> MicroBatchLimits:
-    return MicroBatchLimits(spec.config.per_device_train_batch_size, spec.config.micro_batch_tokens)
+def _micro_batches(spec: StageSpec, lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
+    """Return the micro-batches of the whole stage, each as places in `order`.
 
-
-def _largest_micro_batch(
-    spec: StageSpec, trainer: StageTrainer, tokenised: TokenisedExamples, order: Sequence[int]
-) -> dict[str, Any]:
-    """Return the micro-batch of the whole stage that computes most tokens, as the model will see it."""
+    Several processes may cut a step further, to make the same number of passes.
+    """
+    limits = MicroBatchLimits(spec.config.per_device_train_batch_size, spec.config.micro_batch_tokens)
     share = spec.config.device_share(_num_processes())
-    largest: tuple[int, list[int]] = (0, [])
-    lengths = tokenised.lengths
-    for start in range(0, len(order), share):
-        step = order[start : start + share]
-        for group in split_step([lengths[i] for i in step], _limits(spec)):
-            size = len(group) * max(lengths[step[i]] for i in group)
-            largest = max(largest, (size, [start + i for i in group]))
-    return trainer.exposures(largest[1])
+    return [
+        [start + i for i in group]
+        for start in range(0, len(order), share)
+        for group in split_step([lengths[index] for index in order[start : start + share]], limits)
+    ]
 
 
 def _preflight(
@@ -177,19 +173,17 @@ def _preflight(
     order: Sequence[int],
     max_length: int,
 ) -> PreflightReport:
-    lengths = tokenised.lengths
-    share = spec.config.device_share(_num_processes())
-    steps = [[lengths[i] for i in order[start : start + share]] for start in range(0, len(order), share)]
-    groups = [split_step(step, _limits(spec)) for step in steps]
-    num_padded = sum(padded_tokens(step, split) for step, split in zip(steps, groups, strict=True))
+    exposed = [tokenised.lengths[index] for index in order]
+    batches = _micro_batches(spec, tokenised.lengths, order)
+    num_padded = padded_tokens(exposed, batches)
     seconds = memory = None
     if _num_processes() == 1:  # several would have to share the model first
-        cost = probe.try_pass(trainer, _largest_micro_batch(spec, trainer, tokenised, order))
+        cost = probe.try_pass(trainer, trainer.exposures(_largest(exposed, batches)))
         seconds, memory = cost.token_seconds * num_padded, cost.peak_memory_mib
     num_parameters, num_trained = trainer.count_parameters()
     estimate = Estimate(
         num_padded_tokens=num_padded,
-        num_micro_batches=sum(map(len, groups)),
+        num_micro_batches=len(batches),
         expected_seconds=seconds,
         expected_memory_mib=memory,
         num_parameters=num_parameters,
@@ -199,6 +193,11 @@ def _preflight(
     return build_report(
         tokenised, order, tokenizer, estimate, max_length=max_length, num_optimizer_steps=spec.num_optimizer_steps
     )
+
+
+def _largest(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return the micro-batch that computes most tokens."""
+    return max(batches, key=lambda batch: padded_tokens(lengths, [batch]))
 
 
 def _find_checkpoint(spec: StageSpec, trainer: StageTrainer) -> Path | None:

@@ -8,7 +8,7 @@ torch and TRL, so that only `train` may import this module.
 from __future__ import annotations
 
 import contextlib
-import errno
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -30,10 +30,6 @@ Batch = dict[str, torch.Tensor]
 
 _PROGRESS_SECONDS = 0.3
 _WHOLE_LOGITS_LIMIT = 2**26  # values per micro-batch, 256 MiB in float32
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOTHING_BYTES = 2**20
-_SIGNS_OF_FULL = ("No space left", "os error 28", "os error 122", "disk quota")
-
 
 # untyped in their libraries
 _training_step: Any = SFTTrainer.training_step
@@ -50,7 +46,6 @@ class StageTrainer(SFTTrainer):
 
     def __init__(self, spec: StageSpec, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._spec = spec
         whole: Any = self.model
         self._whole_model = whole
         self._vocabulary_size = whole.config.get_text_config().vocab_size
@@ -271,6 +266,7 @@ def _arguments(spec: StageSpec, is_bfloat16: bool, num_processes: int) -> SFTCon
         logging_nan_inf_filter=False,  # it would show a diverged loss as the one before
         eval_strategy="no",  # `EvaluateCallback` says when
         report_to=list(config.report_to) or "none",
+        project=os.environ.get("TRACKIO_PROJECT", "heal"),  # transformers reads no variable for it
         run_name=f"{spec.output_dir.name[:12]} {spec.arm} {spec.stage}",
         push_to_hub=False,
         disable_tqdm=True,

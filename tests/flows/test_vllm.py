@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 
 from heal_core.bands import BandsConfig, assign_band
-from heal_core.engines.vllm.program import find_program
-from heal_core.errors import ConfigError
 
 NUM_DRAWS = 10_000
 ALPHA = 1e-3
-
-
-def is_installed() -> bool:
-    try:
-        find_program(None)
-    except ConfigError:
-        return False
-    return True
 
 
 def chance_of(observed: float, draws: np.ndarray) -> float:
@@ -69,7 +59,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray, num: int) -> dict[str, float]:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not is_installed(), reason="vLLM is not installed: make vllm")
+@pytest.mark.usefixtures("vllm_installed")
 def test_the_lab_run_through_vllm_gives_a_funnel_like_that_of_hf(
     finished_run, open_run: Callable, tmp_path: Path
 ) -> None:

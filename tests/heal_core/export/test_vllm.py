@@ -17,21 +17,12 @@ import pytest
 from heal_core.engines.base import EngineConfig
 from heal_core.engines.vllm.command import serve_environment
 from heal_core.engines.vllm.program import find_program
-from heal_core.errors import ConfigError
 from heal_core.prompts import student_prompt
 
 QUESTION = "Work modulo 100. Start with 5.\n1. Add 4.\n2. Double it.\nWhat is the result?"
 
 
-def is_installed() -> bool:
-    try:
-        find_program(None)
-    except ConfigError:
-        return False
-    return True
-
-
-pytestmark = [pytest.mark.full, pytest.mark.skipif(not is_installed(), reason="vLLM is not installed: make vllm")]
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("vllm_installed")]
 
 
 @pytest.fixture

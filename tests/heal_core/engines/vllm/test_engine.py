@@ -25,8 +25,7 @@ from heal_core.engines.hf import HfEngine
 from heal_core.engines.identity import digest_files, identify_engine
 from heal_core.engines.server_config import LaunchConfig
 from heal_core.engines.vllm.engine import VllmEngine
-from heal_core.engines.vllm.program import find_program
-from heal_core.errors import ConfigError, EngineStalledError, ModelError
+from heal_core.errors import EngineStalledError, ModelError
 from heal_core.prompts import student_prompt
 
 ROOT = Path(__file__).parents[4]
@@ -39,15 +38,7 @@ SMALL = {"args": ("--enforce-eager",), "environment": {"VLLM_CPU_KVCACHE_SPACE":
 """A server that starts without compiling, and takes little memory."""
 
 
-def is_installed() -> bool:
-    try:
-        find_program(None)
-    except ConfigError:
-        return False
-    return True
-
-
-pytestmark = [pytest.mark.full, pytest.mark.skipif(not is_installed(), reason="vLLM is not installed: make vllm")]
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("vllm_installed")]
 
 
 def config(*, replicas: int = 1, **settings: object) -> EngineConfig:

@@ -15,6 +15,7 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.controls import run_controls
 from flows.equal_tokens import spend_equal_tokens
 from flows.evaluation import evaluate_arms, evaluate_one
 from flows.outcome import announced, publish_summary
@@ -43,6 +44,7 @@ PHASES: Phases = {
     "repairs": repair_and_guide,
     "selection": select_examples,
     "equal_tokens": spend_equal_tokens,
+    "controls": run_controls,
     "training": train_arms,
     "evaluation": evaluate_arms,
     "promotion": promote_student,

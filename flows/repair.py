@@ -26,6 +26,24 @@ def repair_and_guide(session: Session) -> None:
 
 def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
     """Return an accepted hint by path; the teacher tries again for those that have none."""
+    hints, used = _try_hints(session, "hints", paths)
+    session.close_phase("hints", "", Kind.HINT, used)
+    num_hinted = record_paths(session, [path for _, path in paths], hints)
+    logger.info("hints: %d of %d paths got one, in %d tries", num_hinted, len(paths), len(used))
+    return hints
+
+
+def write_control_hints(session: Session, arm: str, paths: ChunkedPaths) -> dict[str, Hint]:
+    """Return an accepted hint by path for a control that cuts paths elsewhere."""
+    hints, used = _try_hints(session, "control_hints", paths, arm)
+    session.close_phase("control_hints", arm, Kind.HINT, used)
+    return hints
+
+
+def _try_hints(
+    session: Session, phase: str, paths: ChunkedPaths, arm: str = ""
+) -> tuple[dict[str, Hint], dict[str, bool]]:
+    """Return the accepted hints by path, and all tries; the teacher tries again for paths that have none."""
     sampling = session.config.hints.sampling
     recipe_id = session.recipe(Kind.HINT, session.teacher, sampling, TEMPLATES[Kind.HINT])
     hints: dict[str, Hint] = {}
@@ -33,19 +51,16 @@ def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
     for try_index in range(session.config.hints.max_tries):
         waiting = [(chunk, path) for chunk, path in paths if path.trajectory_id not in hints]
         slots = [(chunk, hint_slot(path, recipe_id, try_index, sampling)) for chunk, path in waiting]
-        turn = f"try {try_index}"
-        rows = sample_and_verify(session, "hints", slots, session.teacher, sampling, verify=False, turn=turn)
+        turn = f"{arm} try {try_index}".strip()
+        rows = sample_and_verify(session, phase, slots, session.teacher, sampling, verify=False, turn=turn)
         used |= dict(rows.values())
         tries = [
             (path, rows[slot.slot_id][0])
             for (_, path), (_, slot) in zip(waiting, slots, strict=True)
             if slot.slot_id in rows
         ]
-        hints |= judge_hints(session, tries)
-    session.close_phase("hints", "", Kind.HINT, used)
-    num_hinted = record_paths(session, [path for _, path in paths], hints)
-    logger.info("hints: %d of %d paths got one, in %d tries", num_hinted, len(paths), len(used))
-    return hints
+        hints |= judge_hints(session, tries, arm)
+    return hints, used
 
 
 def repair_paths(session: Session, paths: ChunkedPaths, hints: dict[str, Hint]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flows.rollouts import into_shards
 from heal_core.recipes import score_template
 from heal_core.store.reads import read_kept, read_run_trajectories
@@ -30,14 +32,21 @@ def gate_repairs(session: Session) -> None:
 
 
 def score_pure(session: Session) -> None:
-    """Score the repairs that passed the gates, without the hint in the scorer's prompt."""
+    """Score the repairs that passed the gates, and decide which of them PURE drops."""
+    used = score_repairs(session, read_kept(session.store, session.run_id, "gate"))
+    session.close_phase("pure", "", "score", used)
+    logger.info("PURE: %s", _words(filter_pure(session)))
+
+
+def score_repairs(session: Session, passed: Collection[str], phase: str = "repairs", arm: str = "") -> dict[str, bool]:
+    """Return the ids of the PURE scores of a phase's repairs that `passed`; the scorer does not see the hint."""
     config = session.config
     recipe_id = session.recipe("score", session.scorer, None, score_template(config.pure, config.steps))
-    passed = read_kept(session.store, session.run_id, "gate")
-    repairs = read_run_trajectories(session.store, session.run_id, "repairs").iter_rows(named=True)
-    session.enter_work(PURE)
+    repairs = read_run_trajectories(session.store, session.run_id, phase, arm).iter_rows(named=True)
+    work_name = f"{PURE} {arm}".strip()
+    session.enter_work(work_name)
     rows = [row for row in repairs if row["trajectory_id"] in passed and row["problem_id"] not in session.quarantine]
-    session.progress.begin(session.run_id, session.phase_name, PURE, "repairs", len(rows))
+    session.progress.begin(session.run_id, session.phase_name, work_name, "repairs", len(rows))
     used: dict[str, bool] = {}
     for chunks, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
         work = ScoreWork(chunks, shard, recipe_id, session.scorer, session.store.epoch)
@@ -45,8 +54,7 @@ def score_pure(session: Session) -> None:
             used |= dict.fromkeys(score_ids, False)
         session.progress.advance(len(shard))
     session.finish_work()
-    session.close_phase("pure", "", "score", used)
-    logger.info("PURE: %s", _words(filter_pure(session)))
+    return used
 
 
 def _words(counts: dict[str, int]) -> str:

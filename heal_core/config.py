@@ -27,6 +27,7 @@ from pydantic import (
 
 from heal_core.bands import BandsConfig
 from heal_core.breakpoints import BreakpointConfig
+from heal_core.controls import ControlsConfig
 from heal_core.curriculum import CurriculumConfig
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.engines.server_config import SECRET_NAME
@@ -79,15 +80,6 @@ class RolloutsConfig(BaseModel):
         # a run's id is made of its settings: it keeps the id that it had before anything could be imported
         settings: dict[str, Any] = handler(self)
         return {name: value for name, value in settings.items() if name != "use_imported" or not value}
-
-
-class ControlsConfig(BaseModel):
-    """Which baselines are trained beside HEAL (METHOD section 6)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rejection_sampling: bool = True
-    equal_tokens: bool = True
 
 
 class RunConfig(BaseModel):

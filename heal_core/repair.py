@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from heal_core.engines.base import SamplingConfig
 from heal_core.plan import Slot
-from heal_core.prompts import hint_prompt, hinted_prompt
+from heal_core.prompts import hint_prompt, hinted_prompt, student_prompt
 from heal_core.quotas import QuotaConfig
 from heal_core.records import Kind, Step
 from heal_core.reference import Reference
@@ -122,6 +122,22 @@ def repair_slot(path: BrokenPath, hint: Hint, recipe_id: str, sample_index: int,
         continuation_limit(sampling, len(path.prefix_token_ids)),
         parent_id=path.trajectory_id,
         hint_id=hint.hint_id,
+        prefix_token_ids=path.prefix_token_ids,
+        prefix=path.prefix,
+        cut_tokens=len(path.prefix_token_ids),
+    )
+
+
+def unhinted_slot(path: BrokenPath, recipe_id: str, sample_index: int, sampling: SamplingConfig) -> Slot:
+    """Return the slot of one continuation without a hint: the control B4."""
+    return Slot(
+        Kind.REPAIR,
+        path.problem_id,
+        recipe_id,
+        sample_index,
+        student_prompt(path.question, path.reference.wording),
+        continuation_limit(sampling, len(path.prefix_token_ids)),
+        parent_id=path.trajectory_id,
         prefix_token_ids=path.prefix_token_ids,
         prefix=path.prefix,
         cut_tokens=len(path.prefix_token_ids),

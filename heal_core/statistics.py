@@ -99,10 +99,11 @@ def paired_bootstrap(
     stays paired over seeds; with one seed only problems are drawn.
 
     Args:
-        differences: One arm's per-problem mean minus the other's, shape [S, P].
+        differences: One arm's per-problem mean minus the other's, shape [S, P]; nan where a problem does not count
+            with a seed, since its band was another there.
 
     Raises:
-        ShapeError: If `differences` is not a finite, non-empty [S, P].
+        ShapeError: If `differences` is not an [S, P] with a number for each seed and each problem.
 
     Source: definition D12 (docs/method.md).
     """
@@ -116,10 +117,10 @@ def bootstrap_p_value(differences: np.ndarray, num_resamples: int = 10_000, seed
     since the sample itself counts as one resample.
 
     Args:
-        differences: Shape [S, P].
+        differences: As `paired_bootstrap` takes them, shape [S, P].
 
     Raises:
-        ShapeError: If `differences` is not a finite, non-empty [S, P].
+        ShapeError: As `paired_bootstrap`.
 
     Source: definition D12 (docs/method.md).
     """
@@ -132,7 +133,7 @@ def paired_bootstrap_test(
     """Return the interval of `paired_bootstrap` and the p-value of `bootstrap_p_value`, from the same resamples.
 
     Raises:
-        ShapeError: If `differences` is not a finite, non-empty [S, P].
+        ShapeError: As `paired_bootstrap`.
 
     Source: definition D12 (docs/method.md).
     """
@@ -141,8 +142,8 @@ def paired_bootstrap_test(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     smaller_side = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p_value = min(1.0, 2 * (smaller_side + 1) / (num_resamples + 1))
-    return Interval(float(differences.mean()), float(low), float(high)), p_value
+    p_value = min(1.0, 2 * (smaller_side + 1) / (len(means) + 1))
+    return Interval(float(np.nanmean(differences)), float(low), float(high)), p_value
 
 
 def t_interval(seed_means: np.ndarray, confidence: float = 0.95) -> Interval | None:
@@ -217,37 +218,47 @@ def minimum_detectable_difference(
     leaves only the problems' term.
 
     Args:
-        differences: Shape [S, P].
+        differences: As `paired_bootstrap` takes them, shape [S, P].
 
     Raises:
-        ShapeError: If `differences` is not a finite, non-empty [S, P].
+        ShapeError: As `paired_bootstrap`.
 
     Source: definition D12 (docs/method.md).
     """
     _check_differences(differences)
-    over_problems = standard_error(differences.mean(axis=0))
+    over_problems = standard_error(np.nanmean(differences, axis=0))
     if over_problems is None:
         return None
-    over_seeds = standard_error(differences.mean(axis=1)) or 0.0
+    over_seeds = standard_error(np.nanmean(differences, axis=1)) or 0.0
     normal = NormalDist()
     return (normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)) * math.hypot(over_problems, over_seeds)
 
 
 def _check_differences(differences: np.ndarray) -> None:
-    if differences.ndim != 2 or differences.size == 0 or not np.isfinite(differences).all():
-        raise ShapeError(f"expected finite paired differences of shape [S, P], got shape {differences.shape}")
+    if differences.ndim != 2 or differences.size == 0:
+        raise ShapeError(f"expected paired differences of shape [S, P], got shape {differences.shape}")
+    known = np.isfinite(differences)
+    if np.isinf(differences).any() or not known.any(axis=0).all() or not known.any(axis=1).all():
+        raise ShapeError(
+            "expected paired differences that are finite, or nan where a problem does not count with a seed, with a "
+            f"number for each seed and each problem, got {int((~known).sum())} of {differences.size} without"
+        )
 
 
 def _resampled_means(differences: np.ndarray, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the means of resampled seeds x problems, in chunks that bound memory."""
+    """Yield the means of resampled seeds x problems, in chunks that bound memory; one without a number is left out."""
     num_seeds, num_problems = differences.shape
+    known = np.isfinite(differences).astype(np.float64)
+    values = np.nan_to_num(differences, nan=0.0)
     generator = np.random.default_rng(seed)
     chunk = max(1, _RESAMPLES_AT_ONCE_CELLS // num_problems)
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
         seed_counts = generator.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=size)
         problem_counts = generator.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=size)
-        yield ((seed_counts @ differences) * problem_counts).sum(axis=1) / (num_seeds * num_problems)
+        sums = ((seed_counts @ values) * problem_counts).sum(axis=1)
+        counts = ((seed_counts @ known) * problem_counts).sum(axis=1)
+        yield sums[counts > 0] / counts[counts > 0]
 
 
 def _t_central_probability(angle: float, degrees: int) -> float:

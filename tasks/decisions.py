@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from heal_core.curriculum import STAGES, CapCandidate, Stage, build_stages, cap_
 from heal_core.equal_tokens import example_cap
 from heal_core.gates import AnswerConditionedText, check_text
 from heal_core.keys import content_key
-from heal_core.pure import PureCandidate, decide_drops
+from heal_core.pure import PureCandidate, PureConfig, decide_drops
 from heal_core.records import Band, VerdictLabel
 from heal_core.store.reads import (
     read_kept,
@@ -58,25 +59,34 @@ def assign_bands(session: Session) -> dict[str, int]:
 def gate_texts(session: Session) -> dict[str, int]:
     """Return how many verified texts each gate refused; base rollouts are counted under `gate_base`."""
     bands = session.read_bands("train")
-    base = _verified(session, "rollouts", bands)
-    natural = [
-        n for n, problem_id in base.select("num_tokens", "problem_id").iter_rows() if bands[problem_id] == Band.HARD
-    ]
-    median = float(np.median(natural)) if natural else None
+    base = verified_rows(session, "rollouts", bands)
+    natural = natural_lengths(base, bands)
     counts: Counter[str] = Counter()
     for phase, rows in (
-        ("gate", _verified(session, "repairs", bands)),
-        ("gate", _verified(session, "guided", bands)),
+        ("gate", verified_rows(session, "repairs", bands)),
+        ("gate", verified_rows(session, "guided", bands)),
         ("gate_base", base),
     ):
-        decisions = list(_gate_rows(session, rows, median, len(natural)))
+        decisions = list(gate_rows(session, rows, natural))
         session.record_decisions(phase, decisions)
         if phase == "gate":
             counts.update(reason for *_, reason, _value in decisions if reason)
     return dict(counts)
 
 
-def _gate_rows(session: Session, rows: pl.DataFrame, median: float | None, num_natural: int) -> Iterable[Decision]:
+def natural_lengths(base: pl.DataFrame, bands: Mapping[str, str]) -> list[int]:
+    """Return the tokens of each correct rollout of the hard band, of which G5 takes the median."""
+    rows = base.select("num_tokens", "problem_id").iter_rows()
+    return [num_tokens for num_tokens, problem_id in rows if bands[problem_id] == Band.HARD]
+
+
+def gate_rows(session: Session, rows: pl.DataFrame, natural: Sequence[int]) -> Iterable[Decision]:
+    """Yield what the gates say of verified texts.
+
+    Args:
+        natural: Of `natural_lengths`.
+    """
+    median = float(np.median(natural)) if natural else None
     tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
     references = read_references(session.store, rows["problem_id"])
     for row in rows.iter_rows(named=True):
@@ -90,29 +100,45 @@ def _gate_rows(session: Session, rows: pl.DataFrame, median: float | None, num_n
             num_repaired_tokens=len(arrays.token_starts),
         )
         length = row["num_prefix_tokens"] + row["num_tokens"]
-        result = check_text(item, median, num_natural, length, session.config.gates)
-        yield row["trajectory_id"], row["problem_id"], _word(result.passed), result.gate, None
+        result = check_text(item, median, len(natural), length, session.config.gates)
+        yield row["trajectory_id"], row["problem_id"], kept_word(result.passed), result.gate, None
 
 
 @decision_task("filter by PURE")
 def filter_pure(session: Session) -> dict[str, int]:
     """Return how many gated repairs PURE kept and dropped, by reason."""
     config = session.config.pure
-    rows = read_scores(session.store, session.run_id)
+    decisions, threshold = pure_decisions(read_scores(session.store, session.run_id), config.score, config)
+    # frozen with the run, so that a later candidate could be held against it
+    session.record_decisions("pure_threshold", [("pooled", "", "frozen", config.score, threshold)])
+    session.record_decisions("pure", decisions)
+    return dict(Counter(reason or "kept" for *_, reason, _value in decisions))
+
+
+def pure_decisions(
+    rows: Sequence[Mapping[str, Any]], score: str, config: PureConfig
+) -> tuple[list[Decision], float | None]:
+    """Return what PURE decides on scored repairs, and the pooled threshold.
+
+    Args:
+        rows: Of `read_scores`. A text written without a hint has a reliance of 0: it could lean on none.
+        score: Which of the three decides.
+    """
+    values = {
+        row["trajectory_id"]: row[score] if row["reject_reason"] or row[score] is not None else 0.0 for row in rows
+    }
     candidates = [
-        PureCandidate(row["trajectory_id"], row["problem_id"], row[config.score])
+        PureCandidate(row["trajectory_id"], row["problem_id"], values[row["trajectory_id"]])
         for row in rows
         if row["reject_reason"] is None
     ]
     decision = decide_drops(candidates, config)
-    # frozen with the run, so that a later candidate could be held against it
-    session.record_decisions("pure_threshold", [("pooled", "", "frozen", config.score, decision.threshold)])
     decisions: list[Decision] = []
     for row in rows:
-        reason = row["reject_reason"] or ("shortcut" if row["trajectory_id"] in decision.dropped else None)
-        decisions.append((row["trajectory_id"], row["problem_id"], _word(reason is None), reason, row[config.score]))
-    session.record_decisions("pure", decisions)
-    return dict(Counter(reason or "kept" for *_, reason, _value in decisions))
+        row_id = row["trajectory_id"]
+        reason = row["reject_reason"] or ("shortcut" if row_id in decision.dropped else None)
+        decisions.append((row_id, row["problem_id"], kept_word(reason is None), reason, values[row_id]))
+    return decisions, decision.threshold
 
 
 @decision_task("build curriculum")
@@ -120,10 +146,10 @@ def build_curriculum(session: Session) -> tuple[Stage, Stage, Stage]:
     """Return the three stages of the arm heal, after the cap; both are stored."""
     bands = session.read_bands("train")
     kept_by_gate = read_kept(session.store, session.run_id, "gate")
-    guided = _verified(session, "guided", bands).filter(pl.col("trajectory_id").is_in(list(kept_by_gate)))
+    guided = verified_rows(session, "guided", bands).filter(pl.col("trajectory_id").is_in(list(kept_by_gate)))
     pure = read_kept(session.store, session.run_id, "pure")
-    repairs = _verified(session, "repairs", bands).filter(pl.col("trajectory_id").is_in(list(pure)))
-    base_ids = _cap(session, _verified(session, "rollouts", bands))
+    repairs = verified_rows(session, "repairs", bands).filter(pl.col("trajectory_id").is_in(list(pure)))
+    base_ids = _cap(session, verified_rows(session, "rollouts", bands))
     guided_ids = _cap(session, guided)
     repair_ids = _cap(session, repairs, pure)
     stages = build_stages(base_ids, guided_ids, repair_ids, session.config.curriculum, session.config.seed)
@@ -141,7 +167,7 @@ def build_equal_tokens(session: Session) -> int:
     pool = pl.concat(phases).filter(pl.col("label") == str(VerdictLabel.CORRECT))
     kept: list[str] = []
     for problem_id, band in session.read_bands("train").items():
-        candidates = _candidates(session, pool.filter(pl.col("problem_id") == problem_id), None)
+        candidates = cap_rows(session, pool.filter(pl.col("problem_id") == problem_id), None)
         most = example_cap(Band(band), curriculum)
         kept += cap_candidates(candidates, curriculum.model_copy(update={"max_per_problem": most})).kept
     for stage in STAGES:
@@ -151,19 +177,20 @@ def build_equal_tokens(session: Session) -> int:
 
 def _cap(session: Session, rows: pl.DataFrame, scores: dict[str, float] | None = None) -> tuple[str, ...]:
     """Return the rows that the cap keeps, by score or else by sample index; all decisions are stored."""
-    candidates = _candidates(session, rows, scores)
+    candidates = cap_rows(session, rows, scores)
     result = cap_candidates(candidates, session.config.curriculum)
     session.record_decisions(
         "cap",
         [
-            (c.row_id, c.problem_id, _word(c.row_id not in result.reasons), result.reasons.get(c.row_id), c.score)
+            (c.row_id, c.problem_id, kept_word(c.row_id not in result.reasons), result.reasons.get(c.row_id), c.score)
             for c in candidates
         ],
     )
     return result.kept
 
 
-def _candidates(session: Session, rows: pl.DataFrame, scores: dict[str, float] | None) -> list[CapCandidate]:
+def cap_rows(session: Session, rows: pl.DataFrame, scores: Mapping[str, float] | None) -> list[CapCandidate]:
+    """Return texts as the cap sees them, ranked by `scores`, or else by sample index."""
     tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
     return [
         CapCandidate(
@@ -196,11 +223,12 @@ def record_stage(session: Session, arm: str, stage: str, row_ids: Iterable[str])
     session.store.append_decided("stage_examples", rows, {"run_id": session.run_id, "arm": arm, "stage": stage})
 
 
-def _verified(session: Session, phase: str, bands: dict[str, str]) -> pl.DataFrame:
+def verified_rows(session: Session, phase: str, bands: Mapping[str, str], arm: str = "") -> pl.DataFrame:
     """Return a phase's correct trajectories of the given problems."""
-    rows = read_run_trajectories(session.store, session.run_id, phase)
+    rows = read_run_trajectories(session.store, session.run_id, phase, arm)
     return rows.filter((pl.col("label") == str(VerdictLabel.CORRECT)) & pl.col("problem_id").is_in(list(bands)))
 
 
-def _word(kept: bool) -> str:
+def kept_word(kept: bool) -> str:
+    """Return how a decision is stored."""
     return "kept" if kept else "dropped"

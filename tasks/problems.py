@@ -195,7 +195,7 @@ def _store_run(session: Session, loaded: LoadedProblems, digest: str, attempt: _
         "problems_digest": digest,
         "seed": config.seed,
         "heal_version": __version__,
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "started_at": datetime.now(UTC),
         "basis_id": attempt.basis_id,
         "attempt": attempt.number,
@@ -281,7 +281,7 @@ def _quarantine_key(run_id: str, row: QuarantinedRow, met: Counter[tuple[Any, ..
     return content_key("quarantine", run_id, *where, *again)
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """Return the commit of the working tree, None outside one or without git."""
     try:
         done = subprocess.run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from heal_core.gates import check_hint
@@ -24,20 +24,34 @@ from tasks.session import Session
 def cut_paths(session: Session) -> list[tuple[int, BrokenPath]]:
     """Return the paths to repair with their chunks, cut; one without a breakpoint is recorded as dropped."""
     rows = choose_wrong_rows(session)
-    profiles = read_used_profiles(session, rows)
-    tokens = read_tokens(session.store, list(rows))
-    broken = {row_id: row for row_id, row in rows.items() if profiles[row_id]["breakpoint_step"] is not None}
+    paths = break_paths(session, rows, lambda profile: profile["breakpoint_step"])
+    broken = {path.trajectory_id for _, path in paths}
     unbroken = [(row_id, row["problem_id"]) for row_id, row in rows.items() if row_id not in broken]
     session.record_decisions("path", [(*ids, "dropped", "no_breakpoint", None) for ids in unbroken])
-    references = read_references(session.store, (row["problem_id"] for row in broken.values()))
+    return paths
+
+
+def break_paths(
+    session: Session, rows: Mapping[str, dict[str, Any]], choose_step: Callable[[dict[str, Any]], int | None]
+) -> list[tuple[int, BrokenPath]]:
+    """Return wrong rollouts with their chunks, each cut before the step that is chosen by its profile, if there is one.
+
+    Args:
+        rows: Of `choose_wrong_rows`, by id.
+    """
+    profiles = read_used_profiles(session, rows)
+    steps = {row_id: choose_step(profiles[row_id]) for row_id in rows}
+    tokens = read_tokens(session.store, list(rows))
+    references = read_references(session.store, (row["problem_id"] for row in rows.values()))
     return [
-        (row["chunk_index"], _cut(row, references[row["problem_id"]], profiles[row_id], tokens[row_id]))
-        for row_id, row in broken.items()
+        (row["chunk_index"], _cut(row, references[row["problem_id"]], profiles[row_id], tokens[row_id], step))
+        for row_id, row in rows.items()
+        if (step := steps[row_id]) is not None
     ]
 
 
 @decision_task("judge hints")
-def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> dict[str, Hint]:
+def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]], arm: str = "") -> dict[str, Hint]:
     """Return the accepted hints by path; each try (path, row id) is recorded with what the leak gate said."""
     texts = read_tokens(session.store, [row_id for _, row_id in tries])
     accepted: dict[str, Hint] = {}
@@ -48,7 +62,7 @@ def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> di
         decisions.append((row_id, path.problem_id, "kept" if result.passed else "dropped", result.gate, None))
         if result.passed:
             accepted[path.trajectory_id] = Hint(row_id, hint)
-    session.record_decisions("hint_gate", decisions)
+    session.record_decisions("control_hint_gate" if arm else "hint_gate", decisions, arm or None)
     return accepted
 
 
@@ -109,10 +123,10 @@ def _why_unhinted(session: Session, path: BrokenPath) -> str:
     return "quarantined" if path.problem_id in session.quarantine else "no_acceptable_hint"
 
 
-def _cut(row: dict[str, Any], reference: Reference, profile: dict[str, Any], tokens: TokenRow) -> BrokenPath:
+def _cut(row: dict[str, Any], reference: Reference, profile: dict[str, Any], tokens: TokenRow, step: int) -> BrokenPath:
     steps = steps_of(profile, len(tokens.text), len(tokens.token_ids))
-    num_chars, num_tokens = kept_prefix(steps, profile["breakpoint_step"])
-    failed = steps[profile["breakpoint_step"]]
+    num_chars, num_tokens = kept_prefix(steps, step)
+    failed = steps[step]
     return BrokenPath(
         trajectory_id=row["trajectory_id"],
         problem_id=row["problem_id"],

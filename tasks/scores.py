@@ -79,7 +79,7 @@ def score_chunk(session: Session, work: ScoreWork) -> list[str]:
 
 def _texts(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[TextToScore]:
     """Return the whole responses: the kept tokens of the wrong rollout, then the repair's own."""
-    ids = {row[column] for row in rows for column in ("trajectory_id", "parent_id", "hint_id")}
+    ids = {row[column] for row in rows for column in ("trajectory_id", "parent_id", "hint_id")} - {None}
     tokens = read_tokens(session.store, list(ids))
     references = read_references(session.store, (row["problem_id"] for row in rows))
     return [_text(row, references[row["problem_id"]], tokens) for row in rows]
@@ -92,7 +92,7 @@ def _text(row: Mapping[str, Any], reference: Reference, tokens: dict[str, TokenR
         row_id=row["trajectory_id"],
         question=row["question"],
         reference=reference,
-        hint=clean_hint(tokens[row["hint_id"]].text),
+        hint=clean_hint(tokens[row["hint_id"]].text) if row["hint_id"] else None,
         text=own.prefix + own.text,
         token_ids=np.concatenate([parent.token_ids[:kept], own.token_ids]),
         token_starts=np.concatenate([parent.token_starts[:kept], own.token_starts + len(own.prefix)]),

@@ -57,6 +57,9 @@ _WORDS = {
     "guided": "guided samples",
     "rescored": "rollouts read again",
     "equal_tokens": "rollouts",
+    "ceiling": "rollouts",
+    "control_hints": "hints of controls",
+    "control_repairs": "repairs of controls",
     "evaluation": "answers",
     "promotion": "answers",
     "optimizer_steps": "optimizer steps",
@@ -332,11 +335,17 @@ class Session:
         self.store.append_decided("run_rows", rows, {"run_id": self.run_id, "phase": phase, "arm": arm})
         self.store.publish(force=True)
 
-    def record_decisions(self, phase: str, decisions: Sequence[tuple[str, str, str, str | None, float | None]]) -> None:
-        """Store decisions as (subject id, problem id, decision, reason, value)."""
+    def record_decisions(
+        self,
+        phase: str,
+        decisions: Sequence[tuple[str, str, str, str | None, float | None]],
+        arm: str | None = None,
+    ) -> None:
+        """Store decisions as (subject id, problem id, decision, reason, value); those of a control name its `arm`."""
+        named = [arm] if arm else []
         rows = [
             {
-                "decision_id": content_key("decision", self.run_id, phase, subject_id),
+                "decision_id": content_key("decision", self.run_id, phase, subject_id, *named),
                 "run_id": self.run_id,
                 "phase": phase,
                 "subject_id": subject_id,
@@ -344,7 +353,10 @@ class Session:
                 "decision": decision,
                 "reason": reason,
                 "value": value,
+                "arm": arm,
             }
             for subject_id, problem_id, decision, reason, value in sorted(decisions, key=lambda d: d[0])
         ]
-        self.store.append_decided("decisions", rows, {"run_id": self.run_id, "phase": phase})
+        self.store.append_decided(
+            "decisions", rows, {"run_id": self.run_id, "phase": phase} | ({"arm": arm} if arm else {})
+        )

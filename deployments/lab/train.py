@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -62,6 +63,12 @@ class Recipe:
     num_layers: int
     courses: tuple[Course, ...]
 
+
+PROBLEM_FILES = (("problems", 400, 100), ("development", 300, 200), ("fresh", 400, 300))
+"""Name, number and seed of what is written before training, which leaves these out."""
+FRESH_SINCE = (100, 400)
+"""Number and seed of the problems that `fresh` got later."""
+BATCHES_AT_ONCE = 8
 
 KINDS = {
     "plain": world.plain_example,
@@ -151,23 +158,46 @@ def draw_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (token ids, labels), both [B, T], for ever; the loss is on the responses.
 
-    Eight batches are drawn at a time and cut from the rows sorted by length, which saves
+    Several batches are drawn at a time and cut from the rows sorted by length, which saves
     a third of the padding; their order is shuffled.
     """
-    rng = random.Random(course.seed)
-    while True:
+    for examples, starts in draw_rounds(corpus, course, excluded):
         rows = []
-        for _ in range(8 * course.batch_size):
-            prompt, response = draw_example(corpus, course.mix, rng, excluded)
+        for prompt, response in examples:
             head = tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
             )
             rows.append((head, [*tokenizer.encode(response), tokenizer.eos_token_id]))
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))
-        starts = list(range(0, len(rows), course.batch_size))
-        rng.shuffle(starts)
         for start in starts:
             yield pad_batch(rows[start : start + course.batch_size], tokenizer.pad_token_id)
+
+
+def draw_rounds(
+    corpus: world.Corpus, course: Course, excluded: set[str]
+) -> Iterator[tuple[list[tuple[str, str]], list[int]]]:
+    """Yield the examples of eight batches, and where each batch begins among them once they are sorted, for ever."""
+    rng = random.Random(course.seed)
+    while True:
+        examples = [draw_example(corpus, course.mix, rng, excluded) for _ in range(BATCHES_AT_ONCE * course.batch_size)]
+        starts = list(range(0, len(examples), course.batch_size))
+        rng.shuffle(starts)
+        yield examples, starts
+
+
+def trained_questions(excluded: set[str]) -> set[str]:
+    """Return every question that the models saw in training, drawn again: 230,000 examples, half a minute.
+
+    Args:
+        excluded: The problems that were known then, and left out.
+    """
+    seen: set[str] = set()
+    for recipe in RECIPES.values():
+        for course in recipe.courses:
+            num_rounds = -(-course.num_updates // BATCHES_AT_ONCE)
+            for examples, _ in islice(draw_rounds(recipe.corpus, course, excluded), num_rounds):
+                seen.update(prompt.partition("\n\n")[0] for prompt, _ in examples)
+    return seen
 
 
 def pad_batch(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -249,14 +279,16 @@ def problem_row(chain: world.Chain, number: int, prefix: str) -> dict[str, str]:
 
 
 def write_problems(out: Path, name: str, count: int, seed: int, seen: set[str]) -> None:
-    """Write `count` fresh problems as JSONL, disjoint from `seen`, and add them to it."""
-    rng, rows = random.Random(seed), []
-    while len(rows) < count:
+    """Append `count` new problems to a JSONL file, disjoint from `seen`, and add them to it."""
+    path = out / f"{name}.jsonl"
+    rng, lines = random.Random(seed), path.read_text().splitlines() if path.exists() else []
+    for number in range(len(lines), len(lines) + count):
         chain = world.draw_chain(rng)
-        if chain.question not in seen:
-            seen.add(chain.question)
-            rows.append(problem_row(chain, len(rows), name))
-    (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        while chain.question in seen:
+            chain = world.draw_chain(rng)
+        seen.add(chain.question)
+        lines.append(json.dumps(problem_row(chain, number, name)))
+    path.write_text("\n".join(lines) + "\n")
 
 
 class Log:
@@ -286,12 +318,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     log = Log(args.out / "train.log")
     seen: set[str] = set()
-    for name, count, seed in (("problems", 400, 100), ("development", 300, 200), ("fresh", 400, 300)):
+    for name, count, seed in PROBLEM_FILES:
+        (args.out / f"{name}.jsonl").unlink(missing_ok=True)
         write_problems(args.out, name, count, seed, seen)
     tokenizer = train_tokenizer()
     log(f"tokenizer: {len(tokenizer)} tokens")
     for name in args.model or RECIPES:
         train_model(name, tokenizer, seen, args.out, log, args.first_course)
+    # the last hundred came when the models were there: they must be no text that these had seen
+    write_problems(args.out, "fresh", *FRESH_SINCE, seen | trained_questions(seen))
     write_digests(args.out)
 
 

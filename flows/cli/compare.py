@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.look import WorkspaceOption
-from flows.cli.scores import ARM_NAMES, BAND_NAMES
+from flows.cli.scores import BAND_NAMES
+from heal_core.arms import ARMS
 
 MAX_LISTED = 20
 MAX_CELL_CHARS = 120
@@ -209,10 +210,10 @@ def _print_evaluation(console: Console, evaluation: dict[str, Any], num_held_out
     k_a, k_b = evaluation["k_a"], evaluation["k_b"]
     score = f"avg@{k_a}" if k_a == k_b else f"A avg@{k_a}, B avg@{k_b},"
     table = _table(["arm", "band"], ["problems", "A", "B", "B - A", "95 % interval"])
-    order = [*ARM_NAMES, *(row["arm"] for row in evaluation["scores"])]
+    order = [*ARMS, *(row["arm"] for row in evaluation["scores"])]
     last = None
     for row in sorted(evaluation["scores"], key=lambda row: order.index(row["arm"])):
-        arm = ARM_NAMES.get(row["arm"], row["arm"]) if row["arm"] != last else ""
+        arm = _label(row["arm"]) if row["arm"] != last else ""
         table.add_row(
             arm,
             BAND_NAMES.get(row["band"], row["band"]),
@@ -252,7 +253,7 @@ def _notes(evaluation: dict[str, Any], num_held_out: int) -> list[str]:
     if evaluation["num_ungradable"]:
         notes.append(f"{evaluation['num_ungradable']} more left out: their reference answer cannot be parsed.")
     for side in "ab":
-        if names := [ARM_NAMES.get(arm, arm) for arm in evaluation[f"only_{side}"]]:
+        if names := [_label(arm) for arm in evaluation[f"only_{side}"]]:
             notes.append(f"only in {side.upper()}: {', '.join(names)}")
     if any(_interval(row).startswith("[") for row in evaluation["scores"]):
         notes.append(
@@ -315,3 +316,8 @@ def _text(value: object, max_chars: int = MAX_CELL_CHARS) -> str:
     if re.fullmatch("[0-9a-f]{32,}", line):
         return line[:12]
     return line if len(line) <= max_chars else f"{line[:max_chars]} ..."
+
+
+def _label(arm: str) -> str:
+    """Return how people name an arm; another version's may be unknown here."""
+    return ARMS[arm].label if arm in ARMS else arm

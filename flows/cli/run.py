@@ -68,7 +68,7 @@ def run(
     unsafe = [NO_SANDBOX] if no_sandbox else []
     config = load_config(config_path, [*(overrides or []), *_map_columns(columns or []), *unsafe])
     deadline = parse_deadline(until) if until else None
-    _prepare(config, deadline)
+    prepare(config, deadline)
     from flows.heal import heal, heal_phase
 
     if phase is None:
@@ -105,7 +105,7 @@ def retry(
             settings[role]["price"] = prices.get(role)
     config = parse_config(settings, f"the config of run {run_id}")
     deadline = parse_deadline(until) if until else None
-    _prepare(config, deadline)
+    prepare(config, deadline)
     from flows.heal import heal
     from heal_core.records import DISTILLATION
 
@@ -130,7 +130,7 @@ def evaluate(
     given = [f"evaluation.student={json.dumps(student)}"] if student is not None else []
     config = load_config(config_path, [*(overrides or []), *given])
     deadline = parse_deadline(until) if until else None
-    _prepare(config, deadline)
+    prepare(config, deadline)
     from flows.heal import heal
     from heal_core.records import EVALUATION
 
@@ -159,7 +159,7 @@ def _show(config: RunConfig, outcome: dict[str, Any], as_json: bool) -> None:
     print_outcome(outcome, config.workspace)
 
 
-def _prepare(config: RunConfig, deadline: Deadline | None) -> None:
+def prepare(config: RunConfig, deadline: Deadline | None) -> None:
     """Set up the log on the terminal, see that the workspace is free, and set up Prefect."""
     from heal_core.errors import TimeIsUpError
     from heal_core.store.workspace import Workspace

@@ -9,22 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-ARM_NAMES = {
-    "teacher": "teacher",
-    "base": "student, untrained",
-    "rejection_sampling": "B1 rejection sampling",
-    "equal_tokens": "B2 equal tokens",
-    "heal": "HEAL",
-    "latest": "promoted student",
-    "given": "given student",
-}
-SHORT_NAMES = {
-    "rejection_sampling": "B1",
-    "equal_tokens": "B2",
-    "base": "untrained",
-    "latest": "promoted",
-    "given": "given",
-}
+from heal_core.arms import ARMS
+
 BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 PRINTED_BANDS = ("all", "extremely_hard")
 """Of these the differences are printed; the store has all bands."""
@@ -115,9 +101,9 @@ def _pass_at(arms: dict[str, Scores]) -> Table:
 
 
 def _add_arms(table: Table, arms: dict[str, Scores], cells: Callable[[Scores], list[str]]) -> None:
-    for arm, name in ARM_NAMES.items():
+    for arm, names in ARMS.items():
         if arm in arms:
-            table.add_row(name, *cells(arms[arm]), style="bold" if arm == "heal" else None)
+            table.add_row(names.label, *cells(arms[arm]), style="bold" if arm == "heal" else None)
 
 
 def _contrasts(contrasts: list[dict[str, Any]]) -> Table:
@@ -130,7 +116,7 @@ def _contrasts(contrasts: list[dict[str, Any]]) -> Table:
     for row in contrasts:
         if row["benchmark"] is None and row["band"] not in PRINTED_BANDS:
             continue
-        names = [SHORT_NAMES.get(arm, ARM_NAMES.get(arm, arm)) for arm in (row["arm"], row["against"])]
+        names = [ARMS[arm].short for arm in (row["arm"], row["against"])]
         known = row["low"] is not None
         table.add_row(
             " - ".join(names),
@@ -145,12 +131,12 @@ def _contrasts(contrasts: list[dict[str, Any]]) -> Table:
 
 def _lm_eval(rows: list[dict[str, Any]]) -> Table:
     """Return a table with a row per task, metric and filter, and a column per arm; values as lm-eval has them."""
-    arms = [arm for arm in ARM_NAMES if any(row["arm"] == arm for row in rows)]
+    arms = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
     table = new_table(f"lm-eval {rows[0]['lm_eval_version']}: value ± standard error")
     table.add_column("task", overflow="fold")
     table.add_column("metric", overflow="fold")
     for arm in arms:
-        table.add_column(SHORT_NAMES.get(arm, ARM_NAMES[arm]), justify="right")
+        table.add_column(ARMS[arm].short, justify="right")
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         task = row["task"] + ("" if row["num_samples"] is None else f" ({row['num_samples']})")
@@ -182,4 +168,4 @@ def _percent(share: float) -> str:
 def _cut(arms: dict[str, Scores]) -> str:
     """Return which arms had samples cut at the limit, empty when none had."""
     shares = {arm: scores["truncated_share"] for arm, scores in arms.items()}
-    return ", ".join(f"{ARM_NAMES[arm]} {100 * share:.1f} %" for arm, share in shares.items() if share)
+    return ", ".join(f"{ARMS[arm].label} {100 * share:.1f} %" for arm, share in shares.items() if share)

@@ -74,7 +74,7 @@ def list_demands(config: RunConfig, sizes: Mapping[str, ModelSize]) -> list[Dema
 
 def stages_bytes(config: RunConfig, student: ModelSize | None) -> int:
     """Return what the stages of all arms take on the disk; 0 where the student's size is not known, or of adapters."""
-    num_arms = 1 + config.controls.rejection_sampling + config.controls.equal_tokens
+    num_arms = len(config.controls.arms)
     if student is None or (config.sft.lora is not None and config.sft.lora.save == "adapter"):
         return 0
     return len(STAGES) * num_arms * _STAGE_BYTES * student.num_parameters

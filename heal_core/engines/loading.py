@@ -132,6 +132,9 @@ def _load_model(config: EngineConfig, folder: Path) -> Any:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    from heal_core.engines.attention import group_queries
+
+    group_queries(model)
     if not {"position_ids", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
         raise ModelError(
             f"{config.model_name_or_path}: the hf engine cannot run {type(model).__name__}; "

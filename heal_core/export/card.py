@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from heal_core.arms import ARMS
 from heal_core.chat import PLAIN_TEMPLATE
 from heal_core.curriculum import STAGES
 from heal_core.export.names import is_hub_id, public_name
@@ -21,21 +22,7 @@ from heal_core.store.model_card import TrainingFacts
 TAG = "heal"
 """The tag by which a folder is known as one that was exported."""
 
-_ARMS = {
-    "teacher": "teacher",
-    "base": "student, untrained",
-    "rejection_sampling": "B1, rejection sampling",
-    "equal_tokens": "B2, equal teacher tokens",
-    "heal": "HEAL",
-    "latest": "student that was promoted before",
-    "given": "student that was given",
-}
 _BANDS = {"all": "all", "easy": "easy", "hard": "hard", "extremely_hard": "extremely hard", "ungraded": "ungraded"}
-_ARM_WORDS = {
-    "heal": "verified solutions, guided samples and repaired attempts of a teacher (HEAL, arXiv:2603.10359)",
-    "rejection_sampling": "verified solutions of a teacher (rejection sampling, a baseline of HEAL's)",
-    "equal_tokens": "verified solutions of a teacher that sampled as many tokens as HEAL (a baseline of HEAL's)",
-}
 _KINDS = {"rollout": "base rollouts", "guided": "guided samples", "repair": "repairs"}
 _VERSIONS = ("python", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _SETTINGS = (
@@ -94,7 +81,7 @@ def make_card(facts: TrainingFacts, choices: CardChoices) -> ModelCard:
 def _what_it_is(facts: TrainingFacts, choices: CardChoices) -> str:
     run, stage = facts.run, facts.stages[-1]["stage"]
     return (
-        f"{_role_name(facts, 'student')}, fine-tuned on {_ARM_WORDS.get(facts.arm, facts.arm)}; the teacher is "
+        f"{_role_name(facts, 'student')}, fine-tuned on {ARMS[facts.arm].examples}; the teacher is "
         f"{_role_name(facts, 'teacher')}. These are {choices.what}, after stage {stage}.\n\n"
         + _table(
             ["made by", ""],
@@ -167,14 +154,14 @@ def _evaluation(facts: TrainingFacts) -> str:
     k = facts.evaluation[0]["k"]
     sampling = facts.config["evaluation"].get("sampling") or facts.config["rollouts"]["sampling"]
     sampled = ", ".join(f"{name} {value}" for name, value in sampling.items() if value is not None)
-    arms, bands = list(_ARMS), list(_BANDS)
+    arms, bands = list(ARMS), list(_BANDS)
     rows = sorted(
         facts.evaluation,
         key=lambda row: (row["benchmark"] or "", _place(row["band"], bands), _place(row["arm"], arms)),
     )
     table = [
         [
-            _group(row), row["num_problems"], _ARMS.get(row["arm"], row["arm"]),
+            _group(row), row["num_problems"], ARMS[row["arm"]].label,
             _share(row["avg_at_k"]),
             _share(row["standard_error"]), _share(row["pass_at_k"]), _share(row["truncated_share"]),
         ]

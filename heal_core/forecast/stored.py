@@ -184,7 +184,7 @@ def count_answers(
     """Return the demand with the answers of students, of which those of the untrained one may be stored."""
     if EVALUATION in demand.counts:
         return demand
-    num_arms = 1 + config.controls.rejection_sampling + config.controls.equal_tokens
+    num_arms = len(config.controls.arms)
     k = config.evaluation.num_generations
     wanted = (1 + num_arms) * demand.num_held_out * k
     stored = 0

@@ -209,7 +209,7 @@ def _sampled(
 
 def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_bytes: float | None) -> Work:
     """Return the optimizer steps of all arms: in each, those that HEAL's own examples need."""
-    num_arms = 1 + config.controls.rejection_sampling + config.controls.equal_tokens
+    num_arms = len(config.controls.arms)
     if TRAINING in demand.closed:
         num = num_arms * len(STAGES)
         return Work(TRAINING, TRAINING, "stages", num, num, True)

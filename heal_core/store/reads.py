@@ -263,22 +263,37 @@ def read_pass_rates(store: Store, run_id: str) -> list[dict[str, Any]]:
     return store.rows("SELECT * FROM pass_rates WHERE run_id = ? ORDER BY problem_id", [run_id])
 
 
-def read_kept(store: Store, run_id: str, phase: str) -> dict[str, Any]:
-    """Return what a decision phase kept, with the value it rests on."""
-    rows = store.rows(
-        "SELECT subject_id, value FROM decisions "
-        "WHERE run_id = ? AND phase = ? AND decision = 'kept' ORDER BY subject_id",
-        [run_id, phase],
+def read_kept(store: Store, run_id: str, phase: str, arm: str = "") -> dict[str, Any]:
+    """Return what a decision phase kept, with the value it rests on; `arm` is that of a control."""
+    rows = read_decisions(store, run_id, phase, arm)
+    return {row["subject_id"]: row["value"] for row in rows if row["decision"] == "kept"}
+
+
+def read_decisions(store: Store, run_id: str, phase: str, arm: str = "") -> list[dict[str, Any]]:
+    """Return what was decided in a phase, in the order of subjects; `arm` is that of a control."""
+    return store.rows(
+        "SELECT subject_id, problem_id, decision, reason, value FROM decisions "
+        "WHERE run_id = ? AND phase = ? AND coalesce(arm, '') = ? ORDER BY subject_id",
+        [run_id, phase, arm],
     )
-    return {row["subject_id"]: row["value"] for row in rows}
 
 
-def read_scores(store: Store, run_id: str) -> list[dict[str, Any]]:
-    """Return the PURE scores that a run uses, with their problems."""
+def read_scores(store: Store, run_id: str, kind: str = "score", arm: str = "") -> list[dict[str, Any]]:
+    """Return the PURE scores that a run uses for its own repairs or a control's, with their problems."""
     return store.rows(
         "SELECT t.problem_id, s.* FROM run_rows r JOIN scores s ON s.score_id = r.row_id "
         "JOIN trajectories t USING (trajectory_id) "
-        "WHERE r.run_id = ? AND r.kind = 'score' ORDER BY s.trajectory_id",
+        "WHERE r.run_id = ? AND r.kind = ? AND r.arm = ? ORDER BY s.trajectory_id",
+        [run_id, kind, arm],
+    )
+
+
+def read_hints(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """Return the hints that a run accepted: the wrong rollout, its problem, the hint's row and text as written."""
+    return store.rows(
+        "SELECT t.parent_id, t.problem_id, t.trajectory_id AS hint_id, t.text FROM decisions d "
+        "JOIN trajectories t ON t.trajectory_id = d.subject_id "
+        "WHERE d.run_id = ? AND d.phase = 'hint_gate' AND d.decision = 'kept' ORDER BY t.parent_id",
         [run_id],
     )
 

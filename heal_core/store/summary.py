@@ -79,13 +79,9 @@ def _quarantined(store: Store, run_id: str) -> dict[str, int]:
 
 
 def _ceiling(store: Store, run_id: str) -> dict[str, int]:
-    """Return how many extremely hard training problems B2's plain samples left unsolved, of how many."""
+    """Return how many extremely hard training problems all plain samples left unsolved, of how many."""
     (row,) = store.rows(
-        "SELECT count(*) AS problems, count(*) FILTER (num_correct = 0) AS unsolved FROM ("
-        "SELECT b.problem_id, count(*) FILTER (t.label = 'correct') AS num_correct FROM bands b "
-        "JOIN run_trajectories t ON t.run_id = b.run_id AND t.problem_id = b.problem_id "
-        "WHERE b.run_id = ? AND b.split = 'train' AND b.band = 'extremely_hard' "
-        "AND t.phase IN ('rollouts', 'equal_tokens') GROUP BY b.problem_id)",
+        "SELECT count(*) AS problems, count(*) FILTER (is_unsolved) AS unsolved FROM ceilings WHERE run_id = ?",
         [run_id],
     )
     return row

@@ -33,8 +33,8 @@ JOIN trajectories t ON t.trajectory_id = r.row_id
 LEFT JOIN verdicts v USING (verdict_id);
 COMMENT ON VIEW run_trajectories IS 'The trajectories a run uses, with the verdicts it rests on.';
 COMMENT ON COLUMN run_trajectories.run_id IS 'The run; runs share trajectories.';
-COMMENT ON COLUMN run_trajectories.phase IS 'What the run uses it for: rollouts, hints, repairs, guided, equal_tokens, evaluation or promotion.';
-COMMENT ON COLUMN run_trajectories.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
+COMMENT ON COLUMN run_trajectories.phase IS 'What the run uses it for: rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs, evaluation or promotion.';
+COMMENT ON COLUMN run_trajectories.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; else an empty string.';
 COMMENT ON COLUMN run_trajectories.cut IS 'It counts as truncated in this run.';
 COMMENT ON COLUMN run_trajectories.trajectory_id IS 'The trajectory.';
 COMMENT ON COLUMN run_trajectories.slot_id IS 'The place that it fills.';
@@ -284,6 +284,83 @@ COMMENT ON COLUMN repair_yield_by_position.kept_share IS 'num_kept / num_attempt
 COMMENT ON COLUMN repair_yield_by_position.mean_surge_nats IS 'Mean rise of entropy at the breakpoint over the repairs, nats.';
 COMMENT ON COLUMN repair_yield_by_position.flat_share IS 'Share of the repairs whose cut is a convention, since no rise was positive; in [0, 1].';
 
+CREATE OR REPLACE VIEW control_outcomes AS
+SELECT r.run_id, r.arm, r.row_id AS trajectory_id, t.problem_id, t.parent_id, t.hint_id, t.num_prefix_tokens, t.num_tokens,
+       CASE WHEN r.cut THEN 'truncated' WHEN v.label IS DISTINCT FROM 'correct' THEN v.label
+            WHEN g.decision = 'dropped' THEN 'dropped by gate'
+            WHEN p.decision = 'dropped' THEN 'dropped by PURE'
+            WHEN c.decision = 'dropped' THEN 'dropped by cap'
+            WHEN c.decision = 'kept' THEN 'kept' ELSE 'undecided' END AS outcome,
+       CASE WHEN v.label = 'correct' AND NOT r.cut THEN coalesce(g.reason, p.reason, c.reason) END AS reason,
+       coalesce(v.label = 'correct' AND NOT r.cut, false) AS verified,
+       coalesce(c.decision = 'kept', false) AS kept
+FROM run_rows r
+JOIN trajectories t ON t.trajectory_id = r.row_id
+LEFT JOIN verdicts v USING (verdict_id)
+LEFT JOIN decisions g ON g.run_id = r.run_id AND g.subject_id = r.row_id AND g.phase = 'control_gate' AND g.arm = r.arm
+LEFT JOIN decisions p ON p.run_id = r.run_id AND p.subject_id = r.row_id AND p.phase = 'control_pure' AND p.arm = r.arm
+LEFT JOIN decisions c ON c.run_id = r.run_id AND c.subject_id = r.row_id AND c.phase = 'control_cap' AND c.arm = r.arm
+WHERE r.phase = 'control_repairs';
+COMMENT ON VIEW control_outcomes IS 'What became of each repair of the controls that continue wrong paths in their own way: B4, B5, B8.';
+COMMENT ON COLUMN control_outcomes.run_id IS 'The run.';
+COMMENT ON COLUMN control_outcomes.arm IS 'unhinted, random_breakpoint or mismatched_hint.';
+COMMENT ON COLUMN control_outcomes.trajectory_id IS 'The repair.';
+COMMENT ON COLUMN control_outcomes.problem_id IS 'Its problem.';
+COMMENT ON COLUMN control_outcomes.parent_id IS 'The wrong rollout that it continues.';
+COMMENT ON COLUMN control_outcomes.hint_id IS 'The hint that was in its prompt; null without one.';
+COMMENT ON COLUMN control_outcomes.num_prefix_tokens IS 'Tokens kept of the wrong rollout.';
+COMMENT ON COLUMN control_outcomes.num_tokens IS 'Tokens sampled after them.';
+COMMENT ON COLUMN control_outcomes.outcome IS 'As in repair_outcomes.';
+COMMENT ON COLUMN control_outcomes.reason IS 'Which gate, PURE reason or reason of the cap dropped it; else null.';
+COMMENT ON COLUMN control_outcomes.verified IS 'It is correct and was not cut.';
+COMMENT ON COLUMN control_outcomes.kept IS 'It became a training example of the control.';
+
+CREATE OR REPLACE VIEW path_yields AS
+SELECT y.run_id, y.arm, y.parent_id, y.problem_id, y.num_continued, y.num_verified, y.num_kept,
+       y.num_verified / y.num_continued AS verified_share, d.reason IS DISTINCT FROM 'small_window' AS is_compared
+FROM (
+    SELECT run_id, 'heal' AS arm, parent_id, problem_id, count(*) AS num_continued,
+           count(*) FILTER (verified) AS num_verified, count(*) FILTER (kept) AS num_kept
+    FROM run_repairs GROUP BY ALL
+    UNION ALL
+    SELECT run_id, arm, parent_id, problem_id, count(*), count(*) FILTER (verified), count(*) FILTER (kept)
+    FROM control_outcomes GROUP BY ALL
+) y
+LEFT JOIN decisions d ON d.run_id = y.run_id AND d.phase = 'control_path' AND d.arm = y.arm AND d.subject_id = y.parent_id;
+COMMENT ON VIEW path_yields IS 'Per run, arm and wrong path: how many continuations were verified, HEAL''s beside those of the controls B4, B5 and B8.';
+COMMENT ON COLUMN path_yields.run_id IS 'The run.';
+COMMENT ON COLUMN path_yields.arm IS 'heal, unhinted, random_breakpoint or mismatched_hint.';
+COMMENT ON COLUMN path_yields.parent_id IS 'The wrong rollout that was continued.';
+COMMENT ON COLUMN path_yields.problem_id IS 'Its problem.';
+COMMENT ON COLUMN path_yields.num_continued IS 'Continuations.';
+COMMENT ON COLUMN path_yields.num_verified IS 'Those that are correct and were not cut.';
+COMMENT ON COLUMN path_yields.num_kept IS 'Those that became training examples of the arm.';
+COMMENT ON COLUMN path_yields.verified_share IS 'num_verified / num_continued, in [0, 1].';
+COMMENT ON COLUMN path_yields.is_compared IS 'False for a random break within a window of fewer than three surges, which compares nothing.';
+
+CREATE OR REPLACE VIEW ceilings AS
+SELECT y.run_id, y.problem_id, count(*) AS num_samples,
+       count(*) FILTER (r.is_correct) AS num_correct, NOT coalesce(bool_or(r.is_correct), false) AS is_unsolved,
+       any_value(y.num_verified) AS num_verified_repairs, any_value(y.num_verified) > 0 AS is_repaired
+FROM repair_yield y
+JOIN (
+    -- a plain sample may be one of B2's and of the ceiling's
+    SELECT r.run_id, t.problem_id, r.row_id, bool_or(v.label = 'correct' AND NOT r.cut) AS is_correct
+    FROM run_rows r
+    JOIN trajectories t ON t.trajectory_id = r.row_id
+    LEFT JOIN verdicts v USING (verdict_id)
+    WHERE r.phase IN ('rollouts', 'equal_tokens', 'ceiling') GROUP BY ALL
+) r ON r.run_id = y.run_id AND r.problem_id = y.problem_id
+GROUP BY ALL;
+COMMENT ON VIEW ceilings IS 'Per run and extremely hard training problem: what plain samples came to, B2''s and controls.ceiling_samples included, beside its repairs.';
+COMMENT ON COLUMN ceilings.run_id IS 'The run.';
+COMMENT ON COLUMN ceilings.problem_id IS 'The problem.';
+COMMENT ON COLUMN ceilings.num_samples IS 'Plain samples of the teacher, each counted once.';
+COMMENT ON COLUMN ceilings.num_correct IS 'Those that are correct and were not cut.';
+COMMENT ON COLUMN ceilings.is_unsolved IS 'None is: as far as plain sampling went, a real ceiling.';
+COMMENT ON COLUMN ceilings.num_verified_repairs IS 'Verified repairs of the problem.';
+COMMENT ON COLUMN ceilings.is_repaired IS 'There is one.';
+
 CREATE OR REPLACE VIEW breakpoint_sources AS
 SELECT d.run_id, t.entropy_source, d.decision AS outcome, d.reason, count(*) AS num_rollouts,
        count(p.subject_id) AS num_paths
@@ -406,8 +483,8 @@ LEFT JOIN decisions d ON d.run_id = r.run_id AND d.subject_id = t.problem_id AND
 GROUP BY ALL;
 COMMENT ON VIEW truncated_shares IS 'How much was cut at the limit or given up as hopeless, per run, phase, arm and band.';
 COMMENT ON COLUMN truncated_shares.run_id IS 'The run.';
-COMMENT ON COLUMN truncated_shares.phase IS 'rollouts, hints, repairs, guided, equal_tokens or evaluation.';
-COMMENT ON COLUMN truncated_shares.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
+COMMENT ON COLUMN truncated_shares.phase IS 'rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs or evaluation.';
+COMMENT ON COLUMN truncated_shares.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; else an empty string.';
 COMMENT ON COLUMN truncated_shares.band IS 'Band of the problem; null before the run assigned bands.';
 COMMENT ON COLUMN truncated_shares.num_samples IS 'Sampled texts that the run uses.';
 COMMENT ON COLUMN truncated_shares.num_truncated IS 'Those that count as truncated.';
@@ -425,8 +502,8 @@ JOIN trajectories t ON t.trajectory_id = r.row_id
 GROUP BY ALL HAVING num_stopped > 0;
 COMMENT ON VIEW early_stops IS 'Texts that were given up as hopeless (the setting early_stop), per run, phase, arm and kind; only where there are any.';
 COMMENT ON COLUMN early_stops.run_id IS 'The run.';
-COMMENT ON COLUMN early_stops.phase IS 'rollouts, hints, repairs, guided, equal_tokens, evaluation or promotion.';
-COMMENT ON COLUMN early_stops.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
+COMMENT ON COLUMN early_stops.phase IS 'rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs, evaluation or promotion.';
+COMMENT ON COLUMN early_stops.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; else an empty string.';
 COMMENT ON COLUMN early_stops.kind IS 'rollout, hint, guided or repair.';
 COMMENT ON COLUMN early_stops.num_samples IS 'Sampled texts that the run uses there.';
 COMMENT ON COLUMN early_stops.num_stopped IS 'Those that were given up; they count as truncated.';
@@ -481,7 +558,7 @@ LEFT JOIN decisions d ON d.run_id = s.run_id AND d.subject_id = s.problem_id AND
 GROUP BY ALL;
 COMMENT ON VIEW stage_mix IS 'What each stage trains on, by kind and band.';
 COMMENT ON COLUMN stage_mix.run_id IS 'The run.';
-COMMENT ON COLUMN stage_mix.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN stage_mix.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
 COMMENT ON COLUMN stage_mix.stage IS 'I, II or III.';
 COMMENT ON COLUMN stage_mix.kind IS 'rollout, guided or repair.';
 COMMENT ON COLUMN stage_mix.band IS 'Band of the problem.';
@@ -499,7 +576,7 @@ FROM (
 );
 COMMENT ON VIEW training_steps IS 'Each optimizer step of each stage, as the trainer took it.';
 COMMENT ON COLUMN training_steps.run_id IS 'The run.';
-COMMENT ON COLUMN training_steps.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN training_steps.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
 COMMENT ON COLUMN training_steps.stage IS 'I, II or III.';
 COMMENT ON COLUMN training_steps.checkpoint_id IS 'The stage that was trained, perhaps for another run or arm that trains alike.';
 COMMENT ON COLUMN training_steps.step IS 'Which step of the stage, from 1.';
@@ -528,7 +605,7 @@ FROM (
 JOIN stage_examples e ON e.run_id = o.run_id AND e.arm = o.arm AND e.stage = o.stage AND e.position = o.position;
 COMMENT ON VIEW training_order IS 'Which example was read when, as the trainer''s own data loader gave them: a row for each time that an example was seen.';
 COMMENT ON COLUMN training_order.run_id IS 'The run.';
-COMMENT ON COLUMN training_order.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN training_order.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
 COMMENT ON COLUMN training_order.stage IS 'I, II or III.';
 COMMENT ON COLUMN training_order.checkpoint_id IS 'The stage that was trained.';
 COMMENT ON COLUMN training_order.step IS 'The optimizer step, from 1.';
@@ -565,7 +642,7 @@ LEFT JOIN (
 WHERE r.phase = 'training';
 COMMENT ON VIEW training_stages IS 'Each trained stage: what was known before its first step (pre-flight), and what came of it.';
 COMMENT ON COLUMN training_stages.run_id IS 'The run.';
-COMMENT ON COLUMN training_stages.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN training_stages.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
 COMMENT ON COLUMN training_stages.stage IS 'I, II or III.';
 COMMENT ON COLUMN training_stages.checkpoint_id IS 'The stage; arms and runs that train alike share it.';
 COMMENT ON COLUMN training_stages.parent_checkpoint_id IS 'The stage that it began with; null for the untrained student.';
@@ -684,25 +761,33 @@ LEFT JOIN recipes c USING (recipe_id)
 LEFT JOIN trajectories wrong ON wrong.trajectory_id = t.parent_id
 LEFT JOIN trajectories hint ON hint.trajectory_id = t.hint_id
 LEFT JOIN run_rows u ON u.run_id = e.run_id AND u.row_id = e.trajectory_id
-    AND u.phase IN ('rollouts', 'equal_tokens', 'guided', 'repairs')
+    AND (u.phase IN ('rollouts', 'equal_tokens', 'guided')
+         OR (u.phase = 'repairs' AND e.arm NOT IN ('unhinted', 'random_breakpoint', 'mismatched_hint'))
+         OR (u.phase = 'control_repairs' AND u.arm = e.arm))
 LEFT JOIN verdicts v ON v.verdict_id = u.verdict_id
 LEFT JOIN run_repairs r ON r.run_id = e.run_id AND r.trajectory_id = e.trajectory_id
 LEFT JOIN (
-    SELECT r.run_id, r.row_id, s.trajectory_id
-    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'score'
+    SELECT r.run_id, r.arm, r.row_id, s.trajectory_id
+    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind IN ('score', 'control_score')
 ) s ON s.run_id = e.run_id AND s.trajectory_id = e.trajectory_id
+    AND s.arm = CASE WHEN e.arm IN ('unhinted', 'random_breakpoint', 'mismatched_hint') THEN e.arm ELSE '' END
 LEFT JOIN decisions b ON b.run_id = e.run_id AND b.subject_id = e.problem_id AND b.phase = 'band'
-LEFT JOIN decisions g ON g.run_id = e.run_id AND g.subject_id = e.trajectory_id AND g.phase = 'gate'
-LEFT JOIN decisions pure ON pure.run_id = e.run_id AND pure.subject_id = e.trajectory_id AND pure.phase = 'pure'
-LEFT JOIN decisions cap ON cap.run_id = e.run_id AND cap.subject_id = e.trajectory_id AND cap.phase = 'cap'
-    AND e.arm <> 'equal_tokens'
+-- a control's own decisions are on its repairs alone: what it shares with HEAL was decided there
+LEFT JOIN decisions g ON g.run_id = e.run_id AND g.subject_id = e.trajectory_id
+    AND CASE WHEN u.phase = 'control_repairs' THEN g.phase = 'control_gate' AND g.arm = e.arm ELSE g.phase = 'gate' END
+LEFT JOIN decisions pure ON pure.run_id = e.run_id AND pure.subject_id = e.trajectory_id
+    AND CASE WHEN u.phase = 'control_repairs' OR (u.phase = 'repairs' AND e.arm = 'random_drop')
+             THEN pure.phase = 'control_pure' AND pure.arm = e.arm ELSE pure.phase = 'pure' END
+LEFT JOIN decisions cap ON cap.run_id = e.run_id AND cap.subject_id = e.trajectory_id
+    AND CASE WHEN u.phase = 'control_repairs' OR (u.phase = 'repairs' AND e.arm = 'random_drop')
+             THEN cap.phase = 'control_cap' AND cap.arm = e.arm ELSE cap.phase = 'cap' AND e.arm <> 'equal_tokens' END
 LEFT JOIN (
     SELECT r.run_id, r.arm, c.stage, c.checkpoint_id
     FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.phase = 'training'
 ) k ON k.run_id = e.run_id AND k.arm = e.arm AND k.stage = e.stage;
 COMMENT ON VIEW example_lineage IS 'Each example of each stage, back to its problem, wrong rollout, breakpoint, hint, verdict, score and decisions, and on to the checkpoint.';
 COMMENT ON COLUMN example_lineage.run_id IS 'The run.';
-COMMENT ON COLUMN example_lineage.arm IS 'heal, rejection_sampling or equal_tokens.';
+COMMENT ON COLUMN example_lineage.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
 COMMENT ON COLUMN example_lineage.stage IS 'I, II or III.';
 COMMENT ON COLUMN example_lineage.position IS 'Place in the stage''s order, from 0.';
 COMMENT ON COLUMN example_lineage.stage_example_id IS 'Content key; in this view once.';
@@ -766,8 +851,8 @@ SELECT r.run_id, r.phase, r.arm, t.kind, count(*) AS num_samples, sum(t.num_toke
 FROM run_rows r JOIN trajectories t ON t.trajectory_id = r.row_id GROUP BY ALL;
 COMMENT ON VIEW token_spend IS 'Sampled and prompt tokens and engine seconds of what a run uses, per phase and arm.';
 COMMENT ON COLUMN token_spend.run_id IS 'The run.';
-COMMENT ON COLUMN token_spend.phase IS 'rollouts, hints, repairs, guided, equal_tokens or evaluation.';
-COMMENT ON COLUMN token_spend.arm IS 'For evaluation and promotion: whose student answered; else an empty string.';
+COMMENT ON COLUMN token_spend.phase IS 'rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs or evaluation.';
+COMMENT ON COLUMN token_spend.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; else an empty string.';
 COMMENT ON COLUMN token_spend.kind IS 'rollout, hint, guided or repair.';
 COMMENT ON COLUMN token_spend.num_samples IS 'Sampled texts.';
 COMMENT ON COLUMN token_spend.num_tokens IS 'Sampled tokens.';
@@ -777,7 +862,9 @@ COMMENT ON COLUMN token_spend.seconds IS 'Engine time of these texts when they w
 
 CREATE OR REPLACE VIEW phase_spend AS
 WITH spent AS (
-    SELECT run_id, CASE WHEN phase IN ('hints', 'guided') THEN 'repairs' ELSE phase END AS phase, num_samples,
+    SELECT run_id, CASE WHEN phase IN ('hints', 'guided') THEN 'repairs'
+                        WHEN phase IN ('ceiling', 'control_hints', 'control_repairs') THEN 'controls' ELSE phase END AS phase,
+           num_samples,
            num_tokens, num_prompt_tokens, num_cached_tokens, 0 AS num_scored_tokens, 0 AS num_trained_tokens,
            seconds AS engine_seconds, NULL AS wall_seconds, 0 AS num_new_tokens, 0 AS num_closed,
            0 AS new_prompt_tokens, 0 AS new_cached_tokens, 0.0 AS new_engine_seconds
@@ -785,6 +872,9 @@ WITH spent AS (
     UNION ALL
     SELECT r.run_id, 'selection', 0, 0, 0, NULL, s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'score'
+    UNION ALL
+    SELECT r.run_id, 'controls', 0, 0, 0, NULL, s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
+    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'control_score'
     UNION ALL
     SELECT r.run_id, 'training', 0, 0, 0, NULL, 0, c.num_tokens, c.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.phase = 'training'
@@ -811,8 +901,8 @@ WITH spent AS (
     FROM spent GROUP BY run_id, phase
 )
 SELECT s.run_id,
-       list_position(['rollouts', 'profiles', 'repairs', 'selection', 'equal_tokens', 'training', 'evaluation',
-                      'promotion'], phase)
+       list_position(['rollouts', 'profiles', 'repairs', 'selection', 'equal_tokens', 'controls', 'training',
+                      'evaluation', 'promotion'], phase)
            AS position,
        phase, num_samples, num_tokens, num_prompt_tokens, num_cached_tokens, num_scored_tokens, num_trained_tokens,
        engine_seconds, wall_seconds, num_new_tokens, num_closed, currency,
@@ -825,7 +915,7 @@ FROM summed s LEFT JOIN run_prices p ON p.run_id = s.run_id AND p.role = s.role;
 COMMENT ON VIEW phase_spend IS 'Tokens, engine seconds, wall seconds and cost per run and phase of the flow.';
 COMMENT ON COLUMN phase_spend.run_id IS 'The run.';
 COMMENT ON COLUMN phase_spend.position IS 'Order of the phases, from 1.';
-COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, training, evaluation or promotion.';
+COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, controls, training, evaluation or promotion.';
 COMMENT ON COLUMN phase_spend.num_samples IS 'Sampled texts that the run uses, whichever run sampled them.';
 COMMENT ON COLUMN phase_spend.num_tokens IS 'Their sampled tokens.';
 COMMENT ON COLUMN phase_spend.num_prompt_tokens IS 'Tokens of their prompts and prefixes.';
@@ -842,7 +932,8 @@ COMMENT ON COLUMN phase_spend.new_cost IS 'What this run''s own processes made o
 
 CREATE OR REPLACE VIEW example_cost AS
 WITH spent AS (
-    SELECT r.run_id, r.phase, sum(t.num_tokens) AS num_tokens, sum(t.num_prompt_tokens) AS num_prompt_tokens,
+    SELECT r.run_id, CASE WHEN r.phase LIKE 'control%' THEN r.phase || ' ' || r.arm ELSE r.phase END AS phase,
+           sum(t.num_tokens) AS num_tokens, sum(t.num_prompt_tokens) AS num_prompt_tokens,
            sum(t.num_cached_tokens) AS num_cached_tokens, sum(t.seconds) AS engine_seconds, 0 AS num_scored_tokens
     FROM run_rows r
     JOIN trajectories t ON t.trajectory_id = r.row_id
@@ -851,19 +942,35 @@ WITH spent AS (
     UNION ALL
     SELECT r.run_id, 'pure', 0, 0, NULL, sum(s.seconds), sum(s.num_scored_tokens)
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'score' GROUP BY ALL
+    UNION ALL
+    SELECT r.run_id, 'control_pure ' || r.arm, 0, 0, NULL, sum(s.seconds), sum(s.num_scored_tokens)
+    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'control_score' GROUP BY ALL
 ), priced AS (
     SELECT s.*, currency,
            ((num_prompt_tokens + num_scored_tokens - coalesce(num_cached_tokens, 0)) * prompt
             + coalesce(num_cached_tokens, 0) * cached_prompt + num_tokens * completion) / 1e6
            + coalesce(engine_seconds, 0) / 3600 * hour AS cost
     FROM spent s LEFT JOIN run_prices p
-      ON p.run_id = s.run_id AND p.role = CASE WHEN s.phase = 'pure' THEN 'scorer' ELSE 'teacher' END
+      ON p.run_id = s.run_id AND p.role = CASE WHEN s.phase = 'pure' OR s.phase LIKE 'control_pure%' THEN 'scorer' ELSE 'teacher' END
 ), share AS (
     SELECT * FROM (VALUES ('heal', 'rollouts', 'rollout'), ('heal', 'guided', 'guided'), ('heal', 'hints', 'repair'),
                           ('heal', 'repairs', 'repair'), ('heal', 'pure', 'repair'),
                           ('rejection_sampling', 'rollouts', 'rollout'),
                           ('equal_tokens', 'rollouts', 'rollout'), ('equal_tokens', 'equal_tokens', 'rollout')
     ) AS share (arm, phase, kind)
+    UNION ALL
+    SELECT arm, phase, kind
+    FROM (VALUES ('without_repairs'), ('unhinted'), ('random_breakpoint'), ('mismatched_hint'), ('random_drop'), ('shuffled')
+    ) AS controls (arm), (VALUES ('rollouts', 'rollout'), ('guided', 'guided')) AS common (phase, kind)
+    UNION ALL
+    SELECT arm, phase, 'repair'
+    FROM (VALUES ('random_drop'), ('shuffled')) AS controls (arm), (VALUES ('hints'), ('repairs'), ('pure')) AS own (phase)
+    UNION ALL
+    SELECT arm, phase || ' ' || arm, 'repair'
+    FROM (VALUES ('unhinted'), ('random_breakpoint'), ('mismatched_hint')) AS controls (arm),
+         (VALUES ('control_hints'), ('control_repairs'), ('control_pure')) AS own (phase)
+    UNION ALL
+    SELECT 'mismatched_hint', 'hints', 'repair'
 ), entries AS (
     SELECT run_id, arm, kind, 0 AS num_examples, num_tokens, num_prompt_tokens, num_scored_tokens, engine_seconds,
            currency, cost
@@ -884,7 +991,7 @@ SELECT run_id, arm, coalesce(kind, 'all') AS kind, sum(num_examples)::BIGINT AS 
 FROM entries GROUP BY GROUPING SETS ((run_id, arm), (run_id, arm, kind));
 COMMENT ON VIEW example_cost IS 'What the teacher spent on the training problems, per arm and kind, and per training example that came of it.';
 COMMENT ON COLUMN example_cost.run_id IS 'The run.';
-COMMENT ON COLUMN example_cost.arm IS 'heal, rejection_sampling or equal_tokens; all three share the rollouts.';
+COMMENT ON COLUMN example_cost.arm IS 'heal or a control; all share the rollouts, those that were trained on HEAL''s guided samples or hints share these too.';
 COMMENT ON COLUMN example_cost.kind IS 'all, rollout, guided, or repair (with its hints and its PURE scores).';
 COMMENT ON COLUMN example_cost.num_examples IS 'Distinct training examples of the arm.';
 COMMENT ON COLUMN example_cost.num_tokens IS 'Tokens sampled for them, failed and dropped samples included.';

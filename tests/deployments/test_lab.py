@@ -29,7 +29,16 @@ def test_weights_and_problems_are_those_of_the_training_log() -> None:
 
 def test_problem_files_share_no_problem() -> None:
     seen = [row["problem"] for name in FILES for row in questions(name)]
-    assert len(seen) == len(set(seen)) == 400 + 300 + 400
+    assert len(seen) == len(set(seen)) == 400 + 300 + 500
+
+
+@pytest.mark.full
+def test_the_models_saw_no_problem_of_the_files() -> None:
+    from deployments.lab import train
+
+    known = {row["problem"] for name, count, _ in train.PROBLEM_FILES for row in questions(name)[:count]}
+    every = {row["problem"] for name in FILES for row in questions(name)}
+    assert not train.trained_questions(known) & every
 
 
 @pytest.mark.parametrize("name", FILES)

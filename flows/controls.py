@@ -1,6 +1,6 @@
 """Phase: the controls B3 to B8, and the ceiling: how much of what is extremely hard plain sampling solves after all.
 
-A control differs from HEAL in one thing. B4, B5 and B8 continue HEAL's wrong paths in another way, and what comes of it
+A control differs from HEAL in one thing. B4, B5, B8 and the arm `answer` of hints continue HEAL's wrong paths in another way, and what comes of it
 goes through the same gates, PURE and cap; B3, B6 and B7 choose or order anew what there is.
 """
 
@@ -11,11 +11,19 @@ from collections.abc import Callable
 from flows.repair import write_control_hints
 from flows.rollouts import rollout_slots, sample_and_verify
 from flows.selection import score_repairs
-from heal_core.arms import MISMATCHED_HINT, RANDOM_BREAKPOINT, RANDOM_DROP, SHUFFLED, UNHINTED, WITHOUT_REPAIRS
+from heal_core.arms import (
+    ANSWER_TOLD,
+    MISMATCHED_HINT,
+    RANDOM_BREAKPOINT,
+    RANDOM_DROP,
+    SHUFFLED,
+    UNHINTED,
+    WITHOUT_REPAIRS,
+)
 from heal_core.plan import Slot
-from heal_core.recipes import TEMPLATES
+from heal_core.recipes import TEMPLATES, repair_template
 from heal_core.records import Band, Kind
-from heal_core.repair import BrokenPath, Hint, repair_slot, unhinted_slot
+from heal_core.repair import BrokenPath, Hint, repair_slot, tell_answers, unhinted_slot
 from tasks.controls import (
     CONTROL_SCORE,
     ChunkedPaths,
@@ -35,7 +43,12 @@ def run_controls(session: Session) -> None:
     """Make the examples of the controls that the config switches on, and sample the ceiling."""
     config = session.config.controls
     sample_ceiling(session)
-    ways = {UNHINTED: continue_unhinted, RANDOM_BREAKPOINT: continue_from_random, MISMATCHED_HINT: continue_mismatched}
+    ways = {
+        UNHINTED: continue_unhinted,
+        RANDOM_BREAKPOINT: continue_from_random,
+        MISMATCHED_HINT: continue_mismatched,
+        ANSWER_TOLD: continue_told,
+    }
     for arm in config.continued:
         ways[arm](session)
         _finish(session, arm, _select(session, arm))
@@ -76,7 +89,7 @@ def continue_from_random(session: Session) -> None:
     """B5: the wrong paths cut at a random step of the same window, with hints written for that place."""
     paths, small_windows = cut_paths_at_random(session)
     hints = write_control_hints(session, RANDOM_BREAKPOINT, paths)
-    _continue_hinted(session, RANDOM_BREAKPOINT, paths, hints)
+    _continue_hinted(session, RANDOM_BREAKPOINT, paths, hints, repair_template(session.config.hints))
     broken = [path for _, path in paths]
     record_control_paths(session, RANDOM_BREAKPOINT, broken, hints, "no_acceptable_hint", small_windows)
 
@@ -86,13 +99,21 @@ def continue_mismatched(session: Session) -> None:
     paths = cut_hinted_paths(session)
     broken = [path for _, path in paths]
     hints = give_other_hints(session, broken)
-    _continue_hinted(session, MISMATCHED_HINT, paths, hints)
+    _continue_hinted(session, MISMATCHED_HINT, paths, hints, TEMPLATES[Kind.REPAIR])
     record_control_paths(session, MISMATCHED_HINT, broken, hints, "no_other_hint")
 
 
-def _continue_hinted(session: Session, arm: str, paths: ChunkedPaths, hints: dict[str, Hint]) -> None:
+def continue_told(session: Session) -> None:
+    """The arm of hints `answer`: the same prefixes, with the answer in sight."""
+    paths = cut_hinted_paths(session)
+    broken = [path for _, path in paths]
+    _continue_hinted(session, ANSWER_TOLD, paths, tell_answers(broken), TEMPLATES[Kind.GUIDED])
+    record_control_paths(session, ANSWER_TOLD, broken, {path.trajectory_id for path in broken})
+
+
+def _continue_hinted(session: Session, arm: str, paths: ChunkedPaths, hints: dict[str, Hint], template: str) -> None:
     sampling = session.config.rollouts.sampling
-    recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, TEMPLATES[Kind.REPAIR])
+    recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, template)
     hinted = [(chunk, path) for chunk, path in paths if path.trajectory_id in hints]
     _continue(
         session,

@@ -7,9 +7,9 @@ from collections import defaultdict
 
 from flows.rollouts import sample_and_verify
 from heal_core.quotas import candidate_waves
-from heal_core.recipes import TEMPLATES
+from heal_core.recipes import TEMPLATES, repair_template
 from heal_core.records import Band, Kind
-from heal_core.repair import BrokenPath, Hint, hint_slot, repair_slot
+from heal_core.repair import BrokenPath, Hint, hint_slot, repair_slot, tell_answers
 from heal_core.slots import guided_slot
 from tasks.repairs import cut_paths, find_satisfied_problems, judge_hints, record_paths, record_quota
 from tasks.session import Session, logger
@@ -25,7 +25,7 @@ def repair_and_guide(session: Session) -> None:
 
 
 def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
-    """Return an accepted hint by path; the teacher tries again for those that have none."""
+    """Return what each path is continued under: its accepted hint, or in the arm `answer` the answer."""
     hints, used = _try_hints(session, "hints", paths)
     session.close_phase("hints", "", Kind.HINT, used)
     num_hinted = record_paths(session, [path for _, path in paths], hints)
@@ -34,7 +34,7 @@ def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
 
 
 def write_control_hints(session: Session, arm: str, paths: ChunkedPaths) -> dict[str, Hint]:
-    """Return an accepted hint by path for a control that cuts paths elsewhere."""
+    """Return the same for a control that cuts paths elsewhere."""
     hints, used = _try_hints(session, "control_hints", paths, arm)
     session.close_phase("control_hints", arm, Kind.HINT, used)
     return hints
@@ -44,6 +44,8 @@ def _try_hints(
     session: Session, phase: str, paths: ChunkedPaths, arm: str = ""
 ) -> tuple[dict[str, Hint], dict[str, bool]]:
     """Return the accepted hints by path, and all tries; the teacher tries again for paths that have none."""
+    if session.config.hints.arm == "answer":
+        return tell_answers([path for _, path in paths if path.problem_id not in session.quarantine]), {}
     sampling = session.config.hints.sampling
     recipe_id = session.recipe(Kind.HINT, session.teacher, sampling, TEMPLATES[Kind.HINT])
     hints: dict[str, Hint] = {}
@@ -69,7 +71,7 @@ def repair_paths(session: Session, paths: ChunkedPaths, hints: dict[str, Hint]) 
     In waves where there is a quota: a problem that has enough verified repairs is not in the next one.
     """
     config, sampling = session.config.repair, session.config.rollouts.sampling
-    recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, TEMPLATES[Kind.REPAIR])
+    recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, repair_template(session.config.hints))
     hinted = [(chunk, path) for chunk, path in paths if path.trajectory_id in hints]
     rows: dict[str, dict[str, bool]] = defaultdict(dict)
     satisfied: frozenset[str] = frozenset()

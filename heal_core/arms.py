@@ -14,6 +14,7 @@ LATEST, GIVEN = "latest", "given"
 REJECTION_SAMPLING, EQUAL_TOKENS = "rejection_sampling", "equal_tokens"
 WITHOUT_REPAIRS, UNHINTED, RANDOM_BREAKPOINT = "without_repairs", "unhinted", "random_breakpoint"
 RANDOM_DROP, SHUFFLED, MISMATCHED_HINT = "random_drop", "shuffled", "mismatched_hint"
+ANSWER_TOLD = "answer_told"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ ARMS: Mapping[str, Arm] = {
         "whether the hint's content matters",
         "HEAL's examples, but with repairs that were continued under another problem's hint",
     ),
+    ANSWER_TOLD: Arm(
+        "answer told",
+        "answer",
+        "a hint against the answer itself",
+        "HEAL's examples, but with repairs that were continued with the answer in sight",
+    ),
     HEAL: Arm(
         "HEAL",
         "HEAL",
@@ -94,8 +101,8 @@ ARMS: Mapping[str, Arm] = {
 }
 """All arms, in the order of a table."""
 
-CONTROLS = tuple(name for name, arm in ARMS.items() if arm.short.startswith("B"))
-"""B1 to B8."""
+CONTROLS = tuple(name for name in ARMS if name not in (TEACHER, BASE, HEAL, LATEST, GIVEN))
+"""B1 to B8, and the other arm of hints."""
 
-CONTINUED = (UNHINTED, RANDOM_BREAKPOINT, MISMATCHED_HINT)
+CONTINUED = (UNHINTED, RANDOM_BREAKPOINT, MISMATCHED_HINT, ANSWER_TOLD)
 """Controls that continue HEAL's wrong paths in another way, with repairs of their own."""

@@ -138,6 +138,16 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_controls_of_hints(self) -> RunConfig:
+        for arm in ("mismatched_hint", "answer_told"):
+            if self.hints.arm == "answer" and getattr(self.controls, arm):
+                raise ValueError(
+                    f"controls.{arm} is compared with written hints, but hints.arm is answer, which writes none: "
+                    "leave that control out, or set hints.arm to generated"
+                )
+        return self
+
     @property
     def given_student(self) -> EngineConfig | None:
         """Return the model of `evaluation.student`, which runs as the student does; None where there is none."""

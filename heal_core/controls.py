@@ -19,7 +19,7 @@ from heal_core.keys import content_key
 
 
 class ControlsConfig(BaseModel):
-    """Which controls are trained beside HEAL, B1 to B8.
+    """Which controls are trained beside HEAL: B1 to B8, and `answer_told`, which compares the two arms of hints.
 
     `ceiling_samples` plain rollouts, those of the run and of B2 among them, are sampled of each extremely hard
     training problem, to see which of them more sampling solves; 0 samples none.
@@ -35,6 +35,7 @@ class ControlsConfig(BaseModel):
     random_drop: bool = False
     shuffled: bool = False
     mismatched_hint: bool = False
+    answer_told: bool = False
     ceiling_samples: int = Field(default=0, ge=0)
 
     @model_serializer(mode="wrap")

@@ -1,4 +1,4 @@
-"""The hints of GEAR: what the teacher is asked, and which of its tries is taken.
+"""The hints of GEAR: whether the teacher writes any, how they are drawn, and what is taken as the hint.
 
 The prompt texts stand in `prompts`, the leak gate in `gates`.
 """
@@ -22,11 +22,15 @@ class HintSamplingConfig(SamplingConfig):
 
 
 class HintConfig(BaseModel):
-    """How hints are made. Source: definition D6 (docs/method.md)."""
+    """What a wrong path is continued under. Source: definition D6 (docs/method.md).
+
+    In the arm `generated` the teacher writes a hint that must not give the answer away, and continues without the
+    answer. In the arm `answer` no hint is written: the answer itself stands in the prompt of the continuation.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    arm: Literal["generated"] = "generated"
+    arm: Literal["generated", "answer"] = "generated"
     max_tries: int = Field(default=3, ge=1)
     sampling: HintSamplingConfig = HintSamplingConfig()
 

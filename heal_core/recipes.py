@@ -12,6 +12,7 @@ from typing import Any
 
 from heal_core.engines.base import EngineConfig, SamplingConfig
 from heal_core.engines.identity import identify_model
+from heal_core.hints import HintConfig
 from heal_core.keys import STAGE_VERSIONS, recipe_key
 from heal_core.prompts import BOXED, guided_prompt, hint_prompt, hinted_prompt, student_prompt
 from heal_core.pure import PureConfig
@@ -25,6 +26,11 @@ TEMPLATES: Mapping[Kind, str] = {
     Kind.GUIDED: guided_prompt("{}", "{}"),
 }
 """The prompt of each kind with empty slots, as it stands in the recipe."""
+
+
+def repair_template(hints: HintConfig) -> str:
+    """Return the template of repairs: a continuation with the answer in sight is asked as a guided sample."""
+    return TEMPLATES[Kind.GUIDED if hints.arm == "answer" else Kind.REPAIR]
 
 
 def score_template(pure: PureConfig, steps: StepsConfig) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from heal_core.engines.base import SamplingConfig
 from heal_core.plan import Slot
-from heal_core.prompts import hint_prompt, hinted_prompt, student_prompt
+from heal_core.prompts import guided_prompt, hint_prompt, hinted_prompt, student_prompt
 from heal_core.quotas import QuotaConfig
 from heal_core.records import Kind, Step
 from heal_core.reference import Reference
@@ -77,10 +77,25 @@ class BrokenPath:
 
 @dataclass(frozen=True)
 class Hint:
-    """An accepted hint, with the row it was cleaned from."""
+    """What a path is continued under: an accepted hint with the row it was cleaned from, or the answer, of no row."""
 
-    hint_id: str
+    hint_id: str | None
     text: str
+
+
+def tell_answers(paths: Sequence[BrokenPath]) -> dict[str, Hint]:
+    """Return the answer by path, as the arm `answer` tells it. Source: definition D6."""
+    return {path.trajectory_id: Hint(None, path.reference.told) for path in paths}
+
+
+def conditioned_prompt(question: str, hint: Hint, reference: Reference) -> str:
+    """Return the prompt under which a kept prefix is continued, which no training example ever has.
+
+    That of a told answer is the one of guided samples. Source: definition D6.
+    """
+    if hint.hint_id is None:
+        return guided_prompt(question, hint.text, reference.wording)
+    return hinted_prompt(question, hint.text, reference.wording)
 
 
 def kept_prefix(steps: Sequence[Step], breakpoint_step: int) -> tuple[int, int]:
@@ -112,13 +127,13 @@ def hint_slot(path: BrokenPath, recipe_id: str, try_index: int, sampling: Sampli
 
 
 def repair_slot(path: BrokenPath, hint: Hint, recipe_id: str, sample_index: int, sampling: SamplingConfig) -> Slot:
-    """Return the slot of one continuation: the hint is in its prompt, the answer is not."""
+    """Return the slot of one continuation: in its prompt stands the hint without the answer, or the answer."""
     return Slot(
         Kind.REPAIR,
         path.problem_id,
         recipe_id,
         sample_index,
-        hinted_prompt(path.question, hint.text, path.reference.wording),
+        conditioned_prompt(path.question, hint, path.reference),
         continuation_limit(sampling, len(path.prefix_token_ids)),
         parent_id=path.trajectory_id,
         hint_id=hint.hint_id,
@@ -129,7 +144,7 @@ def repair_slot(path: BrokenPath, hint: Hint, recipe_id: str, sample_index: int,
 
 
 def unhinted_slot(path: BrokenPath, recipe_id: str, sample_index: int, sampling: SamplingConfig) -> Slot:
-    """Return the slot of one continuation without a hint: the control B4."""
+    """Return the slot of one continuation under the student prompt: the control B4."""
     return Slot(
         Kind.REPAIR,
         path.problem_id,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal_core.engines.base import Engine, ScoreRequest
-from heal_core.prompts import hinted_prompt, student_prompt
+from heal_core.prompts import student_prompt
 from heal_core.pure import PureConfig, collect_uncertainties, combine_scores, find_span, plan_uncertainties
 from heal_core.records import PureScore
 from heal_core.reference import Reference
@@ -22,14 +22,14 @@ from heal_core.steps import StepsConfig, split_steps
 class TextToScore:
     """A verified response with what the scorer needs; arrays over prefix and continuation, shape [T].
 
-    `num_prefix_tokens` and `num_prefix_chars` say where the repaired part begins; `hint` is
-    None for a text that was written without one.
+    `num_prefix_tokens` and `num_prefix_chars` say where the repaired part begins; `conditioned_prompt`
+    is what it was written under, None for a text that was written under the student prompt.
     """
 
     row_id: str
     question: str
     reference: Reference
-    hint: str | None
+    conditioned_prompt: str | None
     text: str
     token_ids: np.ndarray
     token_starts: np.ndarray
@@ -50,8 +50,8 @@ def score_texts(
 ) -> dict[str, ScoredText]:
     """Return the PURE terms of each text, by row id.
 
-    The scorer sees the student prompt, without the hint; only `reliance` reads the same
-    tokens under the hint too.
+    The scorer sees the student prompt, without hint or answer; only `reliance` reads the same
+    tokens under the prompt that they were written under too.
 
     Source: METHOD section 3 (docs/method.md).
     """
@@ -74,9 +74,8 @@ def _requests(text: TextToScore, steps_config: StepsConfig) -> list[ScoreRequest
     prefix, repaired = token_ids[: text.num_prefix_tokens], token_ids[text.num_prefix_tokens :]
     prompt = student_prompt(text.question, text.reference.wording)
     requests = [ScoreRequest(f"{text.row_id}/plain", prompt, token_ids=token_ids)]
-    if text.hint is not None:
-        hinted = hinted_prompt(text.question, text.hint, text.reference.wording)
-        requests.append(ScoreRequest(f"{text.row_id}/hinted", hinted, prefix, token_ids=repaired))
+    if text.conditioned_prompt is not None:
+        requests.append(ScoreRequest(f"{text.row_id}/hinted", text.conditioned_prompt, prefix, token_ids=repaired))
     _, steps = split_steps(text.text, text.token_starts, steps_config)
     # in a thinking model's text the forced answer first closes the think block
     before_cue = "\n</think>" if "</think>" in text.text else ""

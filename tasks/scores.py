@@ -11,10 +11,13 @@ import numpy as np
 from heal_core.engines.base import EngineConfig
 from heal_core.hints import clean_hint
 from heal_core.keys import content_key
+from heal_core.recipes import TEMPLATES
+from heal_core.records import Kind
 from heal_core.reference import Reference
+from heal_core.repair import Hint, conditioned_prompt
 from heal_core.scoring import ScoredText, TextToScore, score_texts
 from heal_core.spend import Spend
-from heal_core.store.reads import TokenRow, read_known, read_references, read_tokens
+from heal_core.store.reads import TokenRow, read_known, read_references, read_templates, read_tokens
 from tasks.policy import cached_task
 from tasks.profiles import rows_by_problem
 from tasks.session import Session
@@ -82,23 +85,32 @@ def _texts(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[TextToSc
     ids = {row[column] for row in rows for column in ("trajectory_id", "parent_id", "hint_id")} - {None}
     tokens = read_tokens(session.store, list(ids))
     references = read_references(session.store, (row["problem_id"] for row in rows))
-    return [_text(row, references[row["problem_id"]], tokens) for row in rows]
+    templates = read_templates(session.store, (row["recipe_id"] for row in rows))
+    return [_text(row, references[row["problem_id"]], tokens, templates[row["recipe_id"]]) for row in rows]
 
 
-def _text(row: Mapping[str, Any], reference: Reference, tokens: dict[str, TokenRow]) -> TextToScore:
+def _text(row: Mapping[str, Any], reference: Reference, tokens: dict[str, TokenRow], template: str) -> TextToScore:
     own, parent = tokens[row["trajectory_id"]], tokens[row["parent_id"]]
     kept = row["num_prefix_tokens"]
+    hint = _hint(row, reference, tokens, template)
     return TextToScore(
         row_id=row["trajectory_id"],
         question=row["question"],
         reference=reference,
-        hint=clean_hint(tokens[row["hint_id"]].text) if row["hint_id"] else None,
+        conditioned_prompt=conditioned_prompt(row["question"], hint, reference) if hint else None,
         text=own.prefix + own.text,
         token_ids=np.concatenate([parent.token_ids[:kept], own.token_ids]),
         token_starts=np.concatenate([parent.token_starts[:kept], own.token_starts + len(own.prefix)]),
         num_prefix_tokens=kept,
         num_prefix_chars=len(own.prefix),
     )
+
+
+def _hint(row: Mapping[str, Any], reference: Reference, tokens: dict[str, TokenRow], template: str) -> Hint | None:
+    """Return what a repair was written under; None where that was neither a hint nor the answer."""
+    if row["hint_id"] is not None:
+        return Hint(row["hint_id"], clean_hint(tokens[row["hint_id"]].text))
+    return Hint(None, reference.told) if template == TEMPLATES[Kind.GUIDED] else None
 
 
 def _columns(scored: ScoredText) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def ablate(
     seeds: Annotated[str, typer.Option(help="Seeds, each a run of its own: 0,1,2 or 10-14.")] = "0,1,2",
     arms: Annotated[
         str | None,
-        typer.Option(help="Controls beside HEAL, by name or as B1 to B8: B1,B2,B5. All of them, unless it is set."),
+        typer.Option(help="Controls beside HEAL, by name or as B1 to B8, answer: B1,B2,B5. All, unless it is set."),
     ] = None,
     reseed: Annotated[
         str,
@@ -89,6 +89,7 @@ def answers(outcome: dict[str, Any]) -> Iterator[str]:
         "random_breakpoint": "does a break where entropy surges beat a random one",
         "unhinted": "does the hint beat resampling",
         "mismatched_hint": "does the hint's content matter",
+        "answer_told": "does a hint beat the answer itself",
     }
     for arm, question in questions.items():
         if row := by_arm.get(arm):
@@ -117,7 +118,7 @@ def _scores(outcome: dict[str, Any]) -> Table:
     table.add_column("arm", no_wrap=True)
     names = [f"all\n({first['num_problems']})"]
     names += [f"{BAND_NAMES[band].replace(' ', chr(10))}\n({rows['teacher', band]['num_problems']})" for band in bands]
-    for name in (*names, "gap\nclosed", "beyond\nteacher", "ex-\namples", "teacher\ntokens"):
+    for name in (*names, "gap\nclosed", "be-\nyond", "ex-\namples", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for arm, arm_names in ARMS.items():
         if (arm, "all") not in rows:

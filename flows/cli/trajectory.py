@@ -98,8 +98,9 @@ def _print_continuation(console: Console, row: dict[str, Any]) -> None:
 def _print_repairs(console: Console, repairs: list[dict[str, Any]]) -> None:
     if not repairs:
         return
-    console.print(Panel(Text(repairs[0]["hint"].strip()), title="hint", title_align="left"))
     first = repairs[0]
+    if first["hint"]:
+        console.print(Panel(Text(first["hint"].strip()), title="hint", title_align="left"))
     console.print(
         Panel(
             Text(first["text"].strip()), title=f"repair {first['trajectory_id']}: {first['label']}", title_align="left"

@@ -38,7 +38,7 @@ from heal_core.forecast.sums import (
 from heal_core.gradable import find_new_ungradable, find_ungradable
 from heal_core.lm_eval.harness import identify_harness
 from heal_core.problems import LoadedProblems, check_sides, load_problems
-from heal_core.recipes import TEMPLATES, make_recipe
+from heal_core.recipes import TEMPLATES, make_recipe, repair_template
 from heal_core.records import DISTILLATION, Band, Kind, Problem
 from heal_core.roles import check_roles
 from heal_core.run_key import basis_key
@@ -187,7 +187,7 @@ def _recipes(config: RunConfig, teacher: Mapping[str, Any] | None) -> dict[Kind,
     samplings = {kind: config.hints.sampling if kind is Kind.HINT else config.rollouts.sampling for kind in TEMPLATES}
     return {
         kind: make_recipe(kind, config.teacher, samplings[kind], config.seed, template, teacher).recipe_id
-        for kind, template in TEMPLATES.items()
+        for kind, template in {**TEMPLATES, Kind.REPAIR: repair_template(config.hints)}.items()
     }
 
 

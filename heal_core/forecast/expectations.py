@@ -26,6 +26,10 @@ _TOKEN_BYTES = 10.8
 _TEXT_BYTES = 2.3
 _ROW_BYTES = 780.0
 """Bytes of a token in the parts, of its text in the index and its copy, and of a row there (docs/benchmarks.md)."""
+_WITH_ANSWER = {
+    "hints_per_path": Estimate(0.0, "hints.arm: answer"),
+    "hinted_share": Estimate(1.0, "hints.arm: answer"),
+}
 _FROM_BENCHMARKS = "measured in docs/benchmarks.md"
 
 
@@ -170,6 +174,8 @@ def _yields(config: RunConfig, similar: tuple[RunYields, bool] | None) -> dict[s
         "guided_examples": _bound("curriculum.max_per_problem", cap),
         "repair_examples": _bound("curriculum.max_per_problem", cap),
     }
+    if config.hints.arm == "answer":
+        found |= _WITH_ANSWER
     if similar is None:
         return found
     run, is_same = similar
@@ -183,6 +189,8 @@ def _yields(config: RunConfig, similar: tuple[RunYields, bool] | None) -> dict[s
         learn("broken_share", run.num_broken, run.num_paths)
         learn("hints_per_path", run.num_hints, run.num_broken)
         learn("hinted_share", run.num_hinted, run.num_broken)
+    if config.hints.arm == "answer":
+        found |= _WITH_ANSWER
     learn("scored_share", run.num_scored, run.num_repairs)
     learn("base_examples", run.num_base_examples, run.num_problems)
     if run.num_base_examples is not None:

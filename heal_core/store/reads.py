@@ -213,6 +213,15 @@ def read_references(store: Store, problem_ids: Iterable[str]) -> dict[str, Refer
     return {row["problem_id"]: reference_of(row) for row in frame.iter_rows(named=True)}
 
 
+def read_templates(store: Store, recipe_ids: Iterable[str]) -> dict[str, str]:
+    """Return the prompt with empty slots of each recipe."""
+    frame = store.frame_for(
+        sorted(set(recipe_ids)),
+        "SELECT recipe_id, settings ->> '$.template' AS template FROM recipes SEMI JOIN wanted ON recipe_id = id",
+    )
+    return dict(frame.iter_rows())
+
+
 def read_bands(store: Store, run_id: str, split: str | None = None) -> dict[str, str]:
     """Return the band of each problem of a run."""
     rows = store.rows(

@@ -41,7 +41,7 @@ COMMENT ON COLUMN run_trajectories.slot_id IS 'The place that it fills.';
 COMMENT ON COLUMN run_trajectories.kind IS 'rollout, hint, guided or repair.';
 COMMENT ON COLUMN run_trajectories.problem_id IS 'The problem it is about.';
 COMMENT ON COLUMN run_trajectories.parent_id IS 'For hints and repairs: the wrong rollout they belong to.';
-COMMENT ON COLUMN run_trajectories.hint_id IS 'For repairs: the hint that was in the prompt.';
+COMMENT ON COLUMN run_trajectories.hint_id IS 'For repairs: the hint that was in the prompt; null where none was.';
 COMMENT ON COLUMN run_trajectories.recipe_id IS 'How it was sampled.';
 COMMENT ON COLUMN run_trajectories.sample_index IS 'Which of the samples of the same parents, from 0.';
 COMMENT ON COLUMN run_trajectories.limit_tokens IS 'The limit on sampled tokens when it was sampled; 0 for imported rollouts, of which nobody knows it.';
@@ -196,8 +196,8 @@ COMMENT ON COLUMN run_repairs.run_id IS 'The run.';
 COMMENT ON COLUMN run_repairs.trajectory_id IS 'The repair.';
 COMMENT ON COLUMN run_repairs.problem_id IS 'Its problem.';
 COMMENT ON COLUMN run_repairs.parent_id IS 'The wrong rollout that it continues.';
-COMMENT ON COLUMN run_repairs.hint_id IS 'The hint that was in its prompt.';
-COMMENT ON COLUMN run_repairs.hint_arm IS 'How the run makes hints: the setting hints.arm.';
+COMMENT ON COLUMN run_repairs.hint_id IS 'The hint that was in its prompt; null in the arm answer.';
+COMMENT ON COLUMN run_repairs.hint_arm IS 'What the run continues paths under, the setting hints.arm: a generated hint, or the answer.';
 COMMENT ON COLUMN run_repairs.sample_index IS 'Which of the continuations of the path, from 0.';
 COMMENT ON COLUMN run_repairs.num_prefix_tokens IS 'Tokens kept of the wrong rollout.';
 COMMENT ON COLUMN run_repairs.num_tokens IS 'Tokens sampled after them.';
@@ -253,7 +253,7 @@ SELECT run_id, hint_arm, count(DISTINCT problem_id) AS num_problems, count(DISTI
 FROM run_repairs GROUP BY ALL;
 COMMENT ON VIEW repair_yield_by_arm IS 'Per run and arm of hints: repairs, and what became of them.';
 COMMENT ON COLUMN repair_yield_by_arm.run_id IS 'The run.';
-COMMENT ON COLUMN repair_yield_by_arm.hint_arm IS 'How the run makes hints: the setting hints.arm.';
+COMMENT ON COLUMN repair_yield_by_arm.hint_arm IS 'What the run continues paths under, the setting hints.arm: a generated hint, or the answer.';
 COMMENT ON COLUMN repair_yield_by_arm.num_problems IS 'Problems with repairs.';
 COMMENT ON COLUMN repair_yield_by_arm.num_paths IS 'Wrong rollouts that were continued.';
 COMMENT ON COLUMN repair_yield_by_arm.num_attempted IS 'Repairs sampled.';
@@ -301,9 +301,9 @@ LEFT JOIN decisions g ON g.run_id = r.run_id AND g.subject_id = r.row_id AND g.p
 LEFT JOIN decisions p ON p.run_id = r.run_id AND p.subject_id = r.row_id AND p.phase = 'control_pure' AND p.arm = r.arm
 LEFT JOIN decisions c ON c.run_id = r.run_id AND c.subject_id = r.row_id AND c.phase = 'control_cap' AND c.arm = r.arm
 WHERE r.phase = 'control_repairs';
-COMMENT ON VIEW control_outcomes IS 'What became of each repair of the controls that continue wrong paths in their own way: B4, B5, B8.';
+COMMENT ON VIEW control_outcomes IS 'What became of each repair of the controls that continue wrong paths in their own way: B4, B5, B8, and the answer told.';
 COMMENT ON COLUMN control_outcomes.run_id IS 'The run.';
-COMMENT ON COLUMN control_outcomes.arm IS 'unhinted, random_breakpoint or mismatched_hint.';
+COMMENT ON COLUMN control_outcomes.arm IS 'unhinted, random_breakpoint, mismatched_hint or answer_told.';
 COMMENT ON COLUMN control_outcomes.trajectory_id IS 'The repair.';
 COMMENT ON COLUMN control_outcomes.problem_id IS 'Its problem.';
 COMMENT ON COLUMN control_outcomes.parent_id IS 'The wrong rollout that it continues.';
@@ -327,9 +327,9 @@ FROM (
     FROM control_outcomes GROUP BY ALL
 ) y
 LEFT JOIN decisions d ON d.run_id = y.run_id AND d.phase = 'control_path' AND d.arm = y.arm AND d.subject_id = y.parent_id;
-COMMENT ON VIEW path_yields IS 'Per run, arm and wrong path: how many continuations were verified, HEAL''s beside those of the controls B4, B5 and B8.';
+COMMENT ON VIEW path_yields IS 'Per run, arm and wrong path: how many continuations were verified, HEAL''s beside those of the controls B4, B5 and B8, and of the answer told.';
 COMMENT ON COLUMN path_yields.run_id IS 'The run.';
-COMMENT ON COLUMN path_yields.arm IS 'heal, unhinted, random_breakpoint or mismatched_hint.';
+COMMENT ON COLUMN path_yields.arm IS 'heal, unhinted, random_breakpoint, mismatched_hint or answer_told.';
 COMMENT ON COLUMN path_yields.parent_id IS 'The wrong rollout that was continued.';
 COMMENT ON COLUMN path_yields.problem_id IS 'Its problem.';
 COMMENT ON COLUMN path_yields.num_continued IS 'Continuations.';
@@ -558,7 +558,7 @@ LEFT JOIN decisions d ON d.run_id = s.run_id AND d.subject_id = s.problem_id AND
 GROUP BY ALL;
 COMMENT ON VIEW stage_mix IS 'What each stage trains on, by kind and band.';
 COMMENT ON COLUMN stage_mix.run_id IS 'The run.';
-COMMENT ON COLUMN stage_mix.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
+COMMENT ON COLUMN stage_mix.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
 COMMENT ON COLUMN stage_mix.stage IS 'I, II or III.';
 COMMENT ON COLUMN stage_mix.kind IS 'rollout, guided or repair.';
 COMMENT ON COLUMN stage_mix.band IS 'Band of the problem.';
@@ -576,7 +576,7 @@ FROM (
 );
 COMMENT ON VIEW training_steps IS 'Each optimizer step of each stage, as the trainer took it.';
 COMMENT ON COLUMN training_steps.run_id IS 'The run.';
-COMMENT ON COLUMN training_steps.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
+COMMENT ON COLUMN training_steps.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
 COMMENT ON COLUMN training_steps.stage IS 'I, II or III.';
 COMMENT ON COLUMN training_steps.checkpoint_id IS 'The stage that was trained, perhaps for another run or arm that trains alike.';
 COMMENT ON COLUMN training_steps.step IS 'Which step of the stage, from 1.';
@@ -605,7 +605,7 @@ FROM (
 JOIN stage_examples e ON e.run_id = o.run_id AND e.arm = o.arm AND e.stage = o.stage AND e.position = o.position;
 COMMENT ON VIEW training_order IS 'Which example was read when, as the trainer''s own data loader gave them: a row for each time that an example was seen.';
 COMMENT ON COLUMN training_order.run_id IS 'The run.';
-COMMENT ON COLUMN training_order.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
+COMMENT ON COLUMN training_order.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
 COMMENT ON COLUMN training_order.stage IS 'I, II or III.';
 COMMENT ON COLUMN training_order.checkpoint_id IS 'The stage that was trained.';
 COMMENT ON COLUMN training_order.step IS 'The optimizer step, from 1.';
@@ -642,7 +642,7 @@ LEFT JOIN (
 WHERE r.phase = 'training';
 COMMENT ON VIEW training_stages IS 'Each trained stage: what was known before its first step (pre-flight), and what came of it.';
 COMMENT ON COLUMN training_stages.run_id IS 'The run.';
-COMMENT ON COLUMN training_stages.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
+COMMENT ON COLUMN training_stages.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
 COMMENT ON COLUMN training_stages.stage IS 'I, II or III.';
 COMMENT ON COLUMN training_stages.checkpoint_id IS 'The stage; arms and runs that train alike share it.';
 COMMENT ON COLUMN training_stages.parent_checkpoint_id IS 'The stage that it began with; null for the untrained student.';
@@ -762,7 +762,7 @@ LEFT JOIN trajectories wrong ON wrong.trajectory_id = t.parent_id
 LEFT JOIN trajectories hint ON hint.trajectory_id = t.hint_id
 LEFT JOIN run_rows u ON u.run_id = e.run_id AND u.row_id = e.trajectory_id
     AND (u.phase IN ('rollouts', 'equal_tokens', 'guided')
-         OR (u.phase = 'repairs' AND e.arm NOT IN ('unhinted', 'random_breakpoint', 'mismatched_hint'))
+         OR (u.phase = 'repairs' AND e.arm NOT IN ('unhinted', 'random_breakpoint', 'mismatched_hint', 'answer_told'))
          OR (u.phase = 'control_repairs' AND u.arm = e.arm))
 LEFT JOIN verdicts v ON v.verdict_id = u.verdict_id
 LEFT JOIN run_repairs r ON r.run_id = e.run_id AND r.trajectory_id = e.trajectory_id
@@ -770,7 +770,7 @@ LEFT JOIN (
     SELECT r.run_id, r.arm, r.row_id, s.trajectory_id
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind IN ('score', 'control_score')
 ) s ON s.run_id = e.run_id AND s.trajectory_id = e.trajectory_id
-    AND s.arm = CASE WHEN e.arm IN ('unhinted', 'random_breakpoint', 'mismatched_hint') THEN e.arm ELSE '' END
+    AND s.arm = CASE WHEN e.arm IN ('unhinted', 'random_breakpoint', 'mismatched_hint', 'answer_told') THEN e.arm ELSE '' END
 LEFT JOIN decisions b ON b.run_id = e.run_id AND b.subject_id = e.problem_id AND b.phase = 'band'
 -- a control's own decisions are on its repairs alone: what it shares with HEAL was decided there
 LEFT JOIN decisions g ON g.run_id = e.run_id AND g.subject_id = e.trajectory_id
@@ -787,7 +787,7 @@ LEFT JOIN (
 ) k ON k.run_id = e.run_id AND k.arm = e.arm AND k.stage = e.stage;
 COMMENT ON VIEW example_lineage IS 'Each example of each stage, back to its problem, wrong rollout, breakpoint, hint, verdict, score and decisions, and on to the checkpoint.';
 COMMENT ON COLUMN example_lineage.run_id IS 'The run.';
-COMMENT ON COLUMN example_lineage.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
+COMMENT ON COLUMN example_lineage.arm IS 'heal, or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
 COMMENT ON COLUMN example_lineage.stage IS 'I, II or III.';
 COMMENT ON COLUMN example_lineage.position IS 'Place in the stage''s order, from 0.';
 COMMENT ON COLUMN example_lineage.stage_example_id IS 'Content key; in this view once.';
@@ -960,14 +960,14 @@ WITH spent AS (
     ) AS share (arm, phase, kind)
     UNION ALL
     SELECT arm, phase, kind
-    FROM (VALUES ('without_repairs'), ('unhinted'), ('random_breakpoint'), ('mismatched_hint'), ('random_drop'), ('shuffled')
+    FROM (VALUES ('without_repairs'), ('unhinted'), ('random_breakpoint'), ('mismatched_hint'), ('answer_told'), ('random_drop'), ('shuffled')
     ) AS controls (arm), (VALUES ('rollouts', 'rollout'), ('guided', 'guided')) AS common (phase, kind)
     UNION ALL
     SELECT arm, phase, 'repair'
     FROM (VALUES ('random_drop'), ('shuffled')) AS controls (arm), (VALUES ('hints'), ('repairs'), ('pure')) AS own (phase)
     UNION ALL
     SELECT arm, phase || ' ' || arm, 'repair'
-    FROM (VALUES ('unhinted'), ('random_breakpoint'), ('mismatched_hint')) AS controls (arm),
+    FROM (VALUES ('unhinted'), ('random_breakpoint'), ('mismatched_hint'), ('answer_told')) AS controls (arm),
          (VALUES ('control_hints'), ('control_repairs'), ('control_pure')) AS own (phase)
     UNION ALL
     SELECT 'mismatched_hint', 'hints', 'repair'

@@ -36,7 +36,7 @@ def test_arms_are_heal_and_the_controls_in_their_order() -> None:
     every = ControlsConfig(**dict.fromkeys(CONTROLS, True))
     assert every.arms == ("heal", *CONTROLS)
     assert every.continued == CONTINUED
-    assert [ARMS[arm].short for arm in CONTROLS] == [f"B{n}" for n in range(1, 9)]
+    assert [ARMS[arm].short for arm in CONTROLS] == [*(f"B{n}" for n in range(1, 9)), "answer"]
 
 
 def test_every_control_is_a_setting() -> None:

@@ -4,8 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_core.engines.base import SamplingConfig
-from heal_core.records import Step
-from heal_core.repair import WrongPath, choose_paths, continuation_limit, kept_prefix
+from heal_core.hints import HintConfig
+from heal_core.prompts import CHOICE, PROGRAM, guided_prompt, hinted_prompt
+from heal_core.recipes import TEMPLATES, repair_template
+from heal_core.records import Kind, Step
+from heal_core.reference import Reference, make_reference
+from heal_core.repair import (
+    BrokenPath,
+    Hint,
+    WrongPath,
+    choose_paths,
+    continuation_limit,
+    kept_prefix,
+    repair_slot,
+    tell_answers,
+)
 from heal_core.steps import StepsConfig, split_steps
 
 
@@ -53,3 +66,38 @@ def test_the_kept_prefix_ends_where_a_step_ends() -> None:
 def test_prefix_and_continuation_share_the_limit(num_prefix_tokens: int, limit: int) -> None:
     # a prefix that fills the limit alone (it was lowered) still gets one token
     assert continuation_limit(SamplingConfig(max_tokens=100), num_prefix_tokens) == limit
+
+
+def broken(reference: Reference) -> BrokenPath:
+    return BrokenPath("t", "p", "How many?", reference, "Six rows.\n\n", (1, 2, 3), "Of five.")
+
+
+SAMPLING = SamplingConfig(max_tokens=100)
+
+
+def test_under_a_hint_the_answer_is_not_in_the_prompt_and_with_the_answer_no_hint_is() -> None:
+    path = broken(Reference("4217"))
+    hinted = repair_slot(path, Hint("h", "Mind the rows."), "recipe", 0, SAMPLING)
+    told = repair_slot(path, tell_answers([path])["t"], "recipe", 0, SAMPLING)
+    assert hinted.prompt == hinted_prompt("How many?", "Mind the rows.")
+    assert "4217" not in hinted.prompt and hinted.hint_id == "h"
+    assert told.prompt == guided_prompt("How many?", "4217")
+    assert "4217" in told.prompt and told.hint_id is None
+    # all else is alike: the kept tokens, the parent, the cut, the room that is left
+    for slot in (hinted, told):
+        assert (slot.kind, slot.parent_id, slot.cut_tokens, slot.limit_tokens) == (Kind.REPAIR, "t", 3, 97)
+        assert (slot.prefix, slot.prefix_token_ids) == ("Six rows.\n\n", (1, 2, 3))
+    assert hinted.slot_id != told.slot_id
+
+
+def test_the_answer_is_told_as_its_type_of_problem_tells_it() -> None:
+    choice = broken(make_reference("B", "choice", '{"options": {"A": "six", "B": "seven"}}'))
+    code = broken(make_reference("print(7)", "code", ""))
+    for path, told, wording in ((choice, "B (seven)", CHOICE), (code, "print(7)", PROGRAM)):
+        slot = repair_slot(path, tell_answers([path])["t"], "recipe", 0, SAMPLING)
+        assert slot.prompt == guided_prompt("How many?", told, wording)
+
+
+def test_the_arms_have_recipes_of_their_own() -> None:
+    assert repair_template(HintConfig()) == TEMPLATES[Kind.REPAIR]
+    assert repair_template(HintConfig(arm="answer")) == TEMPLATES[Kind.GUIDED]

@@ -13,6 +13,7 @@ from heal_core.scoring import ScoredText, TextToScore, score_texts
 from heal_core.steps import StepsConfig
 
 HINT = "Think of rows."
+HINTED_PROMPT = hinted_prompt("How many?", HINT)
 STEPS = StepsConfig(min_step_tokens=1)
 TWO_STEPS = "Six rows.\n\nThe answer is \\boxed{42}."
 PLAIN = [-1.0, -3.0, -0.5, -0.1]
@@ -27,7 +28,7 @@ def two_steps(**changes: Any) -> TextToScore:
         "row_id": "r",
         "question": "How many?",
         "reference": Reference("42"),
-        "hint": HINT,
+        "conditioned_prompt": HINTED_PROMPT,
         "text": TWO_STEPS,
         "token_ids": np.array([11, 12, 13, 14]),
         "token_starts": np.array([0, 3, 11, 25]),
@@ -98,7 +99,7 @@ def test_the_scorer_sees_the_hint_only_where_reliance_is_measured(new_engine: An
     assert len(requests) == 2 + 3
     for request in requests:
         if request.request_id == "r/hinted":
-            assert request.prompt == hinted_prompt("How many?", HINT)
+            assert request.prompt == HINTED_PROMPT
         else:
             assert request.prompt == student_prompt("How many?")
             assert HINT not in request.prompt + request.cue + (request.text or "")
@@ -132,7 +133,7 @@ def test_a_thinking_texts_cue_closes_its_thoughts(new_engine: Any) -> None:
 
 
 def test_without_a_hint_there_is_no_reliance(new_engine: Any) -> None:
-    scored, requests = score_one(new_engine, two_steps(hint=None))
+    scored, requests = score_one(new_engine, two_steps(conditioned_prompt=None))
     assert scored.score.reliance is None
     assert scored.score.ratio == pytest.approx(math.exp(2) / 1.51)
     assert not any(request.request_id.endswith("/hinted") for request in requests)

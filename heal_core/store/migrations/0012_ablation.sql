@@ -111,6 +111,6 @@ COMMENT ON COLUMN ablation_contrasts.is_powered IS 'The difference is at least t
 
 COMMENT ON COLUMN run_rows.phase IS 'The phase that uses the row: rollouts, hints, repairs, guided, pure, equal_tokens, ceiling, control_hints, control_repairs, control_pure, training, evaluation or promotion.';
 COMMENT ON COLUMN run_rows.arm IS 'For training, evaluation and promotion: whose student; in the phases of controls: which control; else an empty string.';
-COMMENT ON COLUMN stage_examples.arm IS 'heal or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint.';
+COMMENT ON COLUMN stage_examples.arm IS 'heal or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
 COMMENT ON COLUMN decisions.phase IS 'band, breakpoint (of rollouts whose entropies are not exact), path, hint_gate, quota (per problem with hinted paths, where repair.quota is set), gate, gate_base (base rollouts, counted only), pure_threshold (of the run), pure or cap; of controls control_path, control_hint_gate, control_gate, control_pure or control_cap.';
 COMMENT ON COLUMN run_rows.kind IS 'rollout, hint, guided, repair, score, control_score or checkpoint.';

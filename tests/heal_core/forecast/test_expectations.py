@@ -133,3 +133,14 @@ def test_a_run_that_has_only_bands_tells_nothing_of_repairs(expect: Callable[...
     found = expect("own", (RunYields("ab12", 6, 4, 2, 0), True))
     assert found.broken_share.basis.startswith("upper bound")
     assert found.base_examples == Estimate(4, "upper bound: curriculum.max_per_problem")
+
+
+def test_the_arm_answer_needs_no_hints_whatever_runs_of_the_other_arm_had(config: RunConfig, store: Store) -> None:
+    answer = config.model_copy(update={"hints": config.hints.model_copy(update={"arm": "answer"})})
+    run = RunYields("r", 1, 1, 1, 0, num_paths=10, num_broken=8, num_hints=20, num_hinted=6)
+    sources = Sources(store, store.workspace, {}, QUESTION)
+    other = expectations(config, sources, (run, False))
+    assert (other.hints_per_path.value, other.hinted_share.value) == (20 / 8, 6 / 8)
+    for similar in (None, (run, False)):
+        found = expectations(answer, sources, similar)
+        assert (found.hints_per_path.value, found.hinted_share.value) == (0, 1)

@@ -217,7 +217,7 @@ def table_row() -> Callable[..., Row]:
         },
         "decisions": {
             "decision_id": "d0", "run_id": "run", "phase": "gate", "subject_id": "t0", "problem_id": "p0",
-            "decision": "kept", "reason": None, "value": None,
+            "decision": "kept", "reason": None, "value": None, "arm": None,
         },
         "quarantine": {
             "quarantine_id": "q0", "run_id": "run", "source": "s.jsonl", "line": 1, "reason": "no_answer", "raw": "{}",

@@ -65,7 +65,7 @@ def test_an_unknown_key_is_named_with_its_value_and_the_nearest_name(
 
 
 def test_an_unknown_key_without_a_near_name_lists_the_valid_ones() -> None:
-    with pytest.raises(ConfigError, match="valid names here: answer_told, .*equal_tokens, .*rejection_sampling"):
+    with pytest.raises(ConfigError, match=r"valid names here: answer_told, .*equal_tokens, .*rejection_sampling"):
         parse(controls={"xyz": 1})
 
 

@@ -54,6 +54,10 @@ from tests.flows.recompute.ledger import KINDS, Ledger, ScriptedEngine, Shelf
 from tests.flows.recompute.world import HELD_OUT_LEVELS, SETTINGS, TRAIN_LEVELS, draw, write_problems
 
 _KIND_OF_PHASE = {
+    "ceiling": "rollouts",
+    "control_hints": "hints",
+    "control_pure": "scores",
+    "control_repairs": "repairs",
     "equal_tokens": "rollouts",
     "evaluation": "answers",
     "promotion": "answers",
@@ -133,7 +137,11 @@ class Lab:
     ) -> dict[str, Any]:
         """Return the outcome of a run, of which nothing is noted; what it raises is raised."""
         config = self.config(workspace, changes or {})
-        return dict(self._call_in_flow(lambda: flows.heal.distil(config, **options), workspace / "cache"))
+        return self.call(lambda: flows.heal.distil(config, **options), workspace)
+
+    def call(self, function: Callable[[], Any], workspace: Path) -> dict[str, Any]:
+        """Return what a function returns that is called within a flow, with the workspace's cache."""
+        return dict(self._call_in_flow(function, workspace / "cache"))
 
     def train(self, spec: StageSpec, on_progress: Any = None, on_preflight: Any = None) -> StageResult:
         """Return the result of a stage, after writing its folder."""

@@ -29,7 +29,14 @@ from tests.flows.recompute.world import TOWER, Asked, complete, draw, is_finishe
 
 SAMPLED = ("rollouts", "hints", "repairs", "guided", "answers")
 KINDS = (*SAMPLED, "verdicts", "profiles", "scores", "stages")
-_KIND_OF_PHASE = {"equal_tokens": "rollouts", "evaluation": "answers", "promotion": "answers"}
+_KIND_OF_PHASE = {
+    "ceiling": "rollouts",
+    "control_hints": "hints",
+    "control_repairs": "repairs",
+    "equal_tokens": "rollouts",
+    "evaluation": "answers",
+    "promotion": "answers",
+}
 
 
 class Shelf:

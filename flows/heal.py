@@ -25,6 +25,7 @@ from flows.repair import repair_and_guide
 from flows.rollouts import sample_rollouts
 from flows.selection import select_examples
 from flows.training import train_arms
+from flows.validity import validate_pure
 from heal_core import interruption
 from heal_core.config import RunConfig
 from heal_core.deadline import Deadline
@@ -92,6 +93,29 @@ def heal_phase(
         with _ended(session), model_slot(session.deadline), session.phase(phase):
             PHASES[phase](session)
         return {"run_id": session.run_id, "state": "completed", "made": dict(session.made)}
+    return announcement.outcome
+
+
+@flow(name="heal-validate-pure", task_runner=TASK_RUNNER, validate_parameters=False)
+def heal_validate_pure(
+    config: RunConfig, until: Deadline | None = None, max_tokens: int | None = None
+) -> dict[str, Any]:
+    """Return the validity test of a run's PURE scores (`flows.validity`) with its `state`: completed or stopped.
+
+    The run's rollouts and bands are made if they are missing, as `heal` does; nothing else of the run changes.
+    """
+    with announced(config) as announcement, Session.open(config, until, max_tokens) as session:
+        announcement.run_id = take_in_problems(session)
+        session.note_prices()
+        with _ended(session), model_slot(session.deadline):
+            for name in ("rollouts", "profiles"):
+                if name not in session.closed_phases:
+                    with session.phase(name):
+                        PHASES[name](session)
+            session.quarantine.enter_phases(["rollouts", "profiles"])
+            with session.phase("validity"):
+                test = validate_pure(session)
+        return {"run_id": session.run_id, "state": "completed", **test, "made": dict(session.made)}
     return announcement.outcome
 
 

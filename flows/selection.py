@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from flows.rollouts import into_shards
+from flows.validity import choose_score
+from heal_core.pure import AUTO
 from heal_core.recipes import score_template
 from heal_core.store.reads import read_kept, read_run_trajectories
 from tasks.decisions import build_curriculum, filter_pure, gate_texts
@@ -17,6 +19,8 @@ from tasks.shards import run_shard
 def select_examples(session: Session) -> None:
     """Decide what the student is trained on."""
     gate_repairs(session)
+    if session.config.pure.score == AUTO:
+        choose_score(session)
     score_pure(session)
     stages = build_curriculum(session)
     logger.info(

@@ -26,6 +26,9 @@ STAGE_VERSIONS = {
 }
 """Raised by hand when the code of a stage changes what it makes from the same inputs."""
 
+_TEST_VERSIONS = {"continuation": 1, "shortcut": 1}
+"""The same for texts of the validity test, which only some runs have: these are in no other run's id."""
+
 
 def content_key(*parts: Any) -> str:
     """Return 32 hexadecimal digits (128 bits of SHA-256) over the JSON form of `parts`."""
@@ -37,14 +40,15 @@ def recipe_key(kind: str, model: dict[str, Any], sampling: dict[str, Any], seed:
     """Return the id of a way to sample: stage version, model, sampling, seed and prompt template.
 
     Args:
-        kind: `rollout`, `hint`, `guided` or `repair`.
+        kind: `rollout`, `hint`, `guided`, `repair`, `score`, `continuation` or `shortcut`.
         model: What the engine says of itself (`EngineDescription.identity`).
         sampling: Sampling settings without `max_tokens`, which is a demand.
         seed: The run's seed.
         template: Whatever else shapes the prompt, as text; rendered prompts differ per
             problem, and the problem's id stands in the slot.
     """
-    return content_key("recipe", kind, STAGE_VERSIONS[kind], model, sampling, seed, template)
+    version = (STAGE_VERSIONS | _TEST_VERSIONS)[kind]
+    return content_key("recipe", kind, version, model, sampling, seed, template)
 
 
 def slot_key(kind: str, parent_ids: Iterable[str], recipe_id: str, sample_index: int) -> str:

@@ -2,7 +2,7 @@
 
 Chat templates are not applied here (engines do that); what is inside a model's
 answer is not read here (steps, gates and verify do that). The student prompt is
-the only one that training examples ever contain; the other three are hidden.
+the only one that training examples ever contain; the others are hidden.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ OUTPUTS = Wording(
 
 
 def prompt_templates() -> list[str]:
-    """Return all templates with empty slots: what of this module is part of a run's identity."""
+    """Return all templates with empty slots: what of this module is part of every run's identity."""
     return [
         template
         for wording in (BOXED, CHOICE, PROGRAM, OUTPUTS)
@@ -100,6 +100,15 @@ def hint_prompt(question: str, prefix: str, failed_step: str, answer: str, wordi
 def hinted_prompt(question: str, hint: str, wording: Wording = BOXED) -> str:
     """Return the prompt under which a failed prefix is continued. Source: definition D6."""
     return f"{question}\n\nKeep in mind while solving, without mentioning it: {hint.strip()}\n\n{wording.instruction}"
+
+
+def rationale_prompt(question: str, answer: str, wording: Wording = BOXED) -> str:
+    """Return the prompt under which an answer is justified instead of found (the validity test of PURE)."""
+    return (
+        f"{question}\n\n"
+        f"{wording.reveal.replace('{}', answer)} Justify it at once, without mentioning that it was given.\n\n"
+        f"{wording.instruction}"
+    )
 
 
 def guided_prompt(question: str, answer: str, wording: Wording = BOXED) -> str:

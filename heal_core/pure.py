@@ -12,31 +12,44 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from heal_core.engines.base import ScoreRequest
 from heal_core.errors import ShapeError
 from heal_core.records import PureScore, Step
 from heal_core.reference import Reference
+from heal_core.validity.config import ValidityConfig
+
+AUTO = "auto"
+SCORE_NAMES = ("ratio", "jump", "reliance")
+"""The scores in METHOD's order; the first is the one that needs no proof (definition D8)."""
 
 
 class PureConfig(BaseModel):
     """Which score decides, and how much of it is too much (definitions D8 and D9).
 
-    `drop_fraction` is lambda, `epsilon` and `min_prompt_uncertainty` (U_0) are nats per token.
+    `drop_fraction` is lambda, `epsilon` and `min_prompt_uncertainty` (U_0) are nats per token. With the score `auto`
+    the validity test decides, whose size is `validity`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    score: Literal["ratio", "jump", "reliance"] = "ratio"
+    score: Literal["ratio", "jump", "reliance", "auto"] = "ratio"
     epsilon: float = Field(default=0.01, gt=0)
     drop_fraction: float = Field(default=0.2, ge=0, lt=1)
     min_candidates: int = Field(default=5, ge=1)
     pooled_percentile: float = Field(default=80, ge=0, le=100)
     min_prompt_uncertainty: float = Field(default=0.1, ge=0)
+    validity: ValidityConfig = ValidityConfig()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_decides_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings, and only the score `auto` rests on the test; a test keeps its own
+        settings: dict[str, Any] = handler(self)
+        return {name: value for name, value in settings.items() if name != "validity" or self.score == AUTO}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     HINT = "hint"  # a hint for a wrong rollout, written by the teacher
     GUIDED = "guided"  # a fresh solution with the answer in sight
     REPAIR = "repair"  # a continuation of a wrong rollout's kept steps under a hint
+    CONTINUATION = "continuation"  # one without a hint, for the validity test of PURE
+    SHORTCUT = "shortcut"  # one that was built for it, not sampled
 
 
 class FinishReason(StrEnum):

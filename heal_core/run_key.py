@@ -11,8 +11,10 @@ from typing import Any
 from heal_core import __version__
 from heal_core.config import RunConfig
 from heal_core.keys import STAGE_VERSIONS, content_key
-from heal_core.prompts import prompt_templates
+from heal_core.prompts import prompt_templates, rationale_prompt
+from heal_core.pure import AUTO
 from heal_core.records import Problem
+from heal_core.validity.config import VALIDITY_VERSION
 from heal_core.verify.grade import verifier_identity
 
 
@@ -50,6 +52,8 @@ def basis_key(
         made_of.append(list(evaluated))
     if harness:
         made_of.append(["lm_eval", dict(harness)])
+    if config.pure.score == AUTO:
+        made_of.append(["validity", VALIDITY_VERSION, rationale_prompt("", "")])
     if imported_row_ids:
         made_of.append(["imported", list(imported_row_ids)])
     return content_key("run", *made_of)[:12]

@@ -31,7 +31,16 @@ from heal_core.store.reads import (
     read_scores,
     read_stage,
 )
-from tasks.decisions import cap_rows, gate_rows, kept_word, natural_lengths, pure_decisions, record_stage, verified_rows
+from tasks.decisions import (
+    cap_rows,
+    gate_rows,
+    kept_word,
+    natural_lengths,
+    pure_decisions,
+    record_stage,
+    score_in_use,
+    verified_rows,
+)
 from tasks.paths import choose_wrong_rows
 from tasks.policy import decision_task
 from tasks.repairs import break_paths
@@ -128,7 +137,7 @@ def select_control(session: Session, arm: str) -> tuple[str, ...]:
     """Return the repairs of a control that PURE and the cap keep, as they would HEAL's."""
     config = session.config
     rows = read_scores(session.store, session.run_id, CONTROL_SCORE, arm)
-    decisions, _ = pure_decisions(rows, config.pure.score, config.pure)
+    decisions, _ = pure_decisions(rows, score_in_use(session), config.pure)
     session.record_decisions("control_pure", decisions, arm)
     scores = {
         row_id: value

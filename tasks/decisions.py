@@ -14,7 +14,7 @@ from heal_core.curriculum import STAGES, CapCandidate, Stage, build_stages, cap_
 from heal_core.equal_tokens import example_cap
 from heal_core.gates import AnswerConditionedText, check_text
 from heal_core.keys import content_key
-from heal_core.pure import PureCandidate, PureConfig, decide_drops
+from heal_core.pure import AUTO, PureCandidate, PureConfig, decide_drops
 from heal_core.records import Band, VerdictLabel
 from heal_core.store.reads import (
     read_kept,
@@ -25,6 +25,7 @@ from heal_core.store.reads import (
     read_texts,
     read_tokens,
 )
+from heal_core.store.validity import read_chosen_score
 from tasks.policy import decision_task
 from tasks.session import Session
 
@@ -107,12 +108,18 @@ def gate_rows(session: Session, rows: pl.DataFrame, natural: Sequence[int]) -> I
 @decision_task("filter by PURE")
 def filter_pure(session: Session) -> dict[str, int]:
     """Return how many gated repairs PURE kept and dropped, by reason."""
-    config = session.config.pure
-    decisions, threshold = pure_decisions(read_scores(session.store, session.run_id), config.score, config)
+    config, score = session.config.pure, score_in_use(session)
+    decisions, threshold = pure_decisions(read_scores(session.store, session.run_id), score, config)
     # frozen with the run, so that a later candidate could be held against it
-    session.record_decisions("pure_threshold", [("pooled", "", "frozen", config.score, threshold)])
+    session.record_decisions("pure_threshold", [("pooled", "", "frozen", score, threshold)])
     session.record_decisions("pure", decisions)
     return dict(Counter(reason or "kept" for *_, reason, _value in decisions))
+
+
+def score_in_use(session: Session) -> str:
+    """Return the score that PURE goes by: the setting's, or what the validity test chose for this run."""
+    name = session.config.pure.score
+    return name if name != AUTO else read_chosen_score(session.store, session.run_id)
 
 
 def pure_decisions(

@@ -35,16 +35,21 @@ class ScoreWork:
     ) -> None:
         self.recipe_id = recipe_id
         self.model = model
-        self.rows = {content_key("score", row["trajectory_id"], recipe_id): row for row in rows}
+        self.rows = {self.score_id(row, recipe_id): row for row in rows}
         self.label = f"{self.work} {chunks}"
         self.cache_key = content_key("score", sorted(self.rows), epoch)
         self._of = (chunks, rows, epoch)
+
+    @staticmethod
+    def score_id(row: Mapping[str, Any], recipe_id: str) -> str:
+        """Return the content key of a row's score; a text that was sampled under a hint is read under that one."""
+        return content_key("score", row["trajectory_id"], recipe_id)
 
     def by_problem(self) -> dict[str, ScoreWork]:
         """Return the same work, cut into one per problem."""
         chunks, rows, epoch = self._of
         return {
-            problem_id: ScoreWork(chunks, own, self.recipe_id, self.model, epoch)
+            problem_id: type(self)(chunks, own, self.recipe_id, self.model, epoch)
             for problem_id, own in rows_by_problem(rows).items()
         }
 

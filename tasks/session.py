@@ -60,6 +60,7 @@ _WORDS = {
     "ceiling": "rollouts",
     "control_hints": "hints of controls",
     "control_repairs": "repairs of controls",
+    "validity": "texts of the validity test",
     "evaluation": "answers",
     "promotion": "answers",
     "optimizer_steps": "optimizer steps",

@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import ablate, compare, doctor, export, imports, look, plan, run, sql, store, verify
+from flows.cli import ablate, compare, doctor, export, imports, look, plan, run, sql, store, validity, verify
 from heal_core import interruption
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
@@ -31,6 +31,7 @@ app.command("run")(run.run)
 app.command("retry")(run.retry)
 app.command("eval")(run.evaluate)
 app.command("ablate")(ablate.ablate)
+app.command("validate-pure")(validity.validate_pure)
 app.command("plan")(plan.plan)
 app.command("status")(look.status)
 app.command("import")(imports.import_rollouts)

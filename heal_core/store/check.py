@@ -58,6 +58,12 @@ _REFERENCES = (
     ("eval_pass_at", "run_id", "runs"),
     ("eval_contrasts", "run_id", "runs"),
     ("run_lm_evals", "run_id", "runs"),
+    ("validity_tests", "run_id", "runs"),
+    ("validity_texts", "run_id", "runs"),
+    ("validity_texts", "trajectory_id", "trajectories"),
+    ("validity_texts", "hint_id", "trajectories"),
+    ("validity_texts", "score_id", "scores"),
+    ("validity_aurocs", "run_id", "runs"),
     ("quarantine", "run_id", "runs"),
     ("quarantine", "problem_id", "problems"),
     ("runs", "start_checkpoint_id", "checkpoints"),
@@ -67,7 +73,12 @@ _REFERENCES = (
 )
 """(table, column, the table whose content key it holds)."""
 
-_USED_ROWS = {"score": "scores", "checkpoint": "checkpoints"}
+_USED_ROWS = {
+    "score": "scores",
+    "control_score": "scores",
+    "validity_score": "scores",
+    "checkpoint": "checkpoints",
+}
 """The table of `run_rows.row_id` by `kind`; all other kinds are trajectories."""
 
 

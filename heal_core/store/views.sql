@@ -33,14 +33,14 @@ JOIN trajectories t ON t.trajectory_id = r.row_id
 LEFT JOIN verdicts v USING (verdict_id);
 COMMENT ON VIEW run_trajectories IS 'The trajectories a run uses, with the verdicts it rests on.';
 COMMENT ON COLUMN run_trajectories.run_id IS 'The run; runs share trajectories.';
-COMMENT ON COLUMN run_trajectories.phase IS 'What the run uses it for: rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs, evaluation or promotion.';
-COMMENT ON COLUMN run_trajectories.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; else an empty string.';
+COMMENT ON COLUMN run_trajectories.phase IS 'What the run uses it for: rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs, evaluation or promotion; of a validity test as in token_spend.';
+COMMENT ON COLUMN run_trajectories.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; of a validity test its validity_id; else an empty string.';
 COMMENT ON COLUMN run_trajectories.cut IS 'It counts as truncated in this run.';
 COMMENT ON COLUMN run_trajectories.trajectory_id IS 'The trajectory.';
 COMMENT ON COLUMN run_trajectories.slot_id IS 'The place that it fills.';
-COMMENT ON COLUMN run_trajectories.kind IS 'rollout, hint, guided or repair.';
+COMMENT ON COLUMN run_trajectories.kind IS 'rollout, hint, guided or repair; of a validity test continuation or shortcut.';
 COMMENT ON COLUMN run_trajectories.problem_id IS 'The problem it is about.';
-COMMENT ON COLUMN run_trajectories.parent_id IS 'For hints and repairs: the wrong rollout they belong to.';
+COMMENT ON COLUMN run_trajectories.parent_id IS 'As in trajectories: the wrong rollout that hints and repairs belong to.';
 COMMENT ON COLUMN run_trajectories.hint_id IS 'For repairs: the hint that was in the prompt; null where none was.';
 COMMENT ON COLUMN run_trajectories.recipe_id IS 'How it was sampled.';
 COMMENT ON COLUMN run_trajectories.sample_index IS 'Which of the samples of the same parents, from 0.';
@@ -453,7 +453,7 @@ COMMENT ON VIEW pure_scores IS 'Each repair that a run scored with PURE: the sco
 COMMENT ON COLUMN pure_scores.run_id IS 'The run.';
 COMMENT ON COLUMN pure_scores.trajectory_id IS 'The repair.';
 COMMENT ON COLUMN pure_scores.problem_id IS 'Its problem.';
-COMMENT ON COLUMN pure_scores.score_name IS 'Which score decided, the setting pure.score: ratio, jump or reliance; null before the run decided.';
+COMMENT ON COLUMN pure_scores.score_name IS 'Which score decided: ratio, jump or reliance, by the setting pure.score or what its auto chose; null before the run decided.';
 COMMENT ON COLUMN pure_scores.score IS 'Its value, higher = more shortcut-like; null when rejected.';
 COMMENT ON COLUMN pure_scores.decision IS 'kept or dropped; null before the run decided.';
 COMMENT ON COLUMN pure_scores.reason IS 'Why it was dropped: shortcut, answer_not_found, empty_span or answer_in_problem; null when kept.';
@@ -851,9 +851,9 @@ SELECT r.run_id, r.phase, r.arm, t.kind, count(*) AS num_samples, sum(t.num_toke
 FROM run_rows r JOIN trajectories t ON t.trajectory_id = r.row_id GROUP BY ALL;
 COMMENT ON VIEW token_spend IS 'Sampled and prompt tokens and engine seconds of what a run uses, per phase and arm.';
 COMMENT ON COLUMN token_spend.run_id IS 'The run.';
-COMMENT ON COLUMN token_spend.phase IS 'rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs or evaluation.';
-COMMENT ON COLUMN token_spend.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; else an empty string.';
-COMMENT ON COLUMN token_spend.kind IS 'rollout, hint, guided or repair.';
+COMMENT ON COLUMN token_spend.phase IS 'rollouts, hints, repairs, guided, equal_tokens, ceiling, control_hints, control_repairs or evaluation; of a validity test validity_hints, validity_natural, validity_rationales or validity_built.';
+COMMENT ON COLUMN token_spend.arm IS 'For evaluation and promotion: whose student answered; in phases of controls: which control; of a validity test its validity_id; else an empty string.';
+COMMENT ON COLUMN token_spend.kind IS 'rollout, hint, guided or repair; of a validity test continuation too, and shortcut, whose tokens were not sampled but put together.';
 COMMENT ON COLUMN token_spend.num_samples IS 'Sampled texts.';
 COMMENT ON COLUMN token_spend.num_tokens IS 'Sampled tokens.';
 COMMENT ON COLUMN token_spend.num_prompt_tokens IS 'Tokens of prompts and prefixes.';
@@ -862,16 +862,21 @@ COMMENT ON COLUMN token_spend.seconds IS 'Engine time of these texts when they w
 
 CREATE OR REPLACE VIEW phase_spend AS
 WITH spent AS (
-    SELECT run_id, CASE WHEN phase IN ('hints', 'guided') THEN 'repairs'
-                        WHEN phase IN ('ceiling', 'control_hints', 'control_repairs') THEN 'controls' ELSE phase END AS phase,
+    SELECT t.run_id, CASE WHEN t.phase IN ('hints', 'guided') THEN 'repairs'
+                          WHEN t.phase IN ('ceiling', 'control_hints', 'control_repairs') THEN 'controls'
+                          WHEN starts_with(t.phase, 'validity') THEN 'validity' ELSE t.phase END AS phase,
            num_samples,
-           num_tokens, num_prompt_tokens, num_cached_tokens, 0 AS num_scored_tokens, 0 AS num_trained_tokens,
-           seconds AS engine_seconds, NULL AS wall_seconds, 0 AS num_new_tokens, 0 AS num_closed,
-           0 AS new_prompt_tokens, 0 AS new_cached_tokens, 0.0 AS new_engine_seconds
-    FROM token_spend
+           -- shortcuts are built, and only read
+           CASE t.kind WHEN 'shortcut' THEN 0 ELSE t.num_tokens END AS num_tokens,
+           t.num_prompt_tokens + CASE t.kind WHEN 'shortcut' THEN t.num_tokens ELSE 0 END AS num_prompt_tokens,
+           num_cached_tokens, 0 AS num_scored_tokens, 0 AS num_trained_tokens, seconds AS engine_seconds,
+           NULL AS wall_seconds, 0 AS num_new_tokens, 0 AS num_closed, 0 AS new_prompt_tokens,
+           0 AS new_cached_tokens, 0.0 AS new_engine_seconds
+    FROM token_spend t
     UNION ALL
-    SELECT r.run_id, 'selection', 0, 0, 0, NULL, s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
-    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'score'
+    SELECT r.run_id, CASE r.kind WHEN 'score' THEN 'selection' ELSE 'validity_scores' END, 0, 0, 0, NULL,
+           s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
+    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind IN ('score', 'validity_score')
     UNION ALL
     SELECT r.run_id, 'controls', 0, 0, 0, NULL, s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'control_score'
@@ -896,13 +901,14 @@ WITH spent AS (
            sum(new_prompt_tokens) AS new_prompt_tokens, sum(new_cached_tokens) AS new_cached_tokens,
            sum(new_engine_seconds) AS new_engine_seconds,
            -- in the phase of profiles it is the scorer that reads rollouts again
-           CASE WHEN phase IN ('profiles', 'selection') THEN 'scorer' WHEN phase IN ('evaluation', 'promotion') THEN 'student'
+           CASE WHEN phase IN ('profiles', 'selection', 'validity_scores') THEN 'scorer'
+                WHEN phase IN ('evaluation', 'promotion') THEN 'student'
                 WHEN phase <> 'training' THEN 'teacher' END AS role
     FROM spent GROUP BY run_id, phase
 )
 SELECT s.run_id,
        list_position(['rollouts', 'profiles', 'repairs', 'selection', 'equal_tokens', 'controls', 'training',
-                      'evaluation', 'promotion'], phase)
+                      'evaluation', 'promotion', 'validity', 'validity_scores'], phase)
            AS position,
        phase, num_samples, num_tokens, num_prompt_tokens, num_cached_tokens, num_scored_tokens, num_trained_tokens,
        engine_seconds, wall_seconds, num_new_tokens, num_closed, currency,
@@ -915,7 +921,7 @@ FROM summed s LEFT JOIN run_prices p ON p.run_id = s.run_id AND p.role = s.role;
 COMMENT ON VIEW phase_spend IS 'Tokens, engine seconds, wall seconds and cost per run and phase of the flow.';
 COMMENT ON COLUMN phase_spend.run_id IS 'The run.';
 COMMENT ON COLUMN phase_spend.position IS 'Order of the phases, from 1.';
-COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, controls, training, evaluation or promotion.';
+COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, controls, training, evaluation or promotion; what a validity test of PURE sampled and built is in validity, what its scorer read in validity_scores.';
 COMMENT ON COLUMN phase_spend.num_samples IS 'Sampled texts that the run uses, whichever run sampled them.';
 COMMENT ON COLUMN phase_spend.num_tokens IS 'Their sampled tokens.';
 COMMENT ON COLUMN phase_spend.num_prompt_tokens IS 'Tokens of their prompts and prefixes.';

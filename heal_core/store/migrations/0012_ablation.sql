@@ -109,8 +109,8 @@ COMMENT ON COLUMN ablation_contrasts.is_claim IS 'Both intervals exclude 0 and p
 COMMENT ON COLUMN ablation_contrasts.minimum_detectable_difference IS 'Smallest true difference that this design finds with a power of 80 %; null where low is.';
 COMMENT ON COLUMN ablation_contrasts.is_powered IS 'The difference is at least that large.';
 
-COMMENT ON COLUMN run_rows.phase IS 'The phase that uses the row: rollouts, hints, repairs, guided, pure, equal_tokens, ceiling, control_hints, control_repairs, control_pure, training, evaluation or promotion.';
-COMMENT ON COLUMN run_rows.arm IS 'For training, evaluation and promotion: whose student; in the phases of controls: which control; else an empty string.';
+COMMENT ON COLUMN run_rows.phase IS 'The phase that uses the row: rollouts, hints, repairs, guided, pure, equal_tokens, ceiling, control_hints, control_repairs, control_pure, training, evaluation or promotion; of a validity test validity_hints, validity_natural, validity_rationales, validity_built or validity_scores.';
+COMMENT ON COLUMN run_rows.arm IS 'For training, evaluation and promotion: whose student; in the phases of controls: which control; of a validity test its validity_id; else an empty string.';
 COMMENT ON COLUMN stage_examples.arm IS 'heal or a control: rejection_sampling, equal_tokens, without_repairs, unhinted, random_breakpoint, random_drop, shuffled, mismatched_hint, answer_told.';
-COMMENT ON COLUMN decisions.phase IS 'band, breakpoint (of rollouts whose entropies are not exact), path, hint_gate, quota (per problem with hinted paths, where repair.quota is set), gate, gate_base (base rollouts, counted only), pure_threshold (of the run), pure or cap; of controls control_path, control_hint_gate, control_gate, control_pure or control_cap.';
-COMMENT ON COLUMN run_rows.kind IS 'rollout, hint, guided, repair, score, control_score or checkpoint.';
+COMMENT ON COLUMN decisions.phase IS 'band, breakpoint (of rollouts whose entropies are not exact), path, hint_gate, quota (per problem with hinted paths, where repair.quota is set), gate, gate_base (base rollouts, counted only), pure_score (of a run with pure.score: auto), pure_threshold (of the run), pure or cap; of controls control_path, control_hint_gate, control_gate, control_pure or control_cap.';
+COMMENT ON COLUMN run_rows.kind IS 'rollout, hint, guided, repair, continuation, shortcut, score, control_score, validity_score (the last three in scores) or checkpoint.';

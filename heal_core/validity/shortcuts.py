@@ -1,0 +1,233 @@
+"""Shortcuts built from natural continuations: an answer without the reasoning that leads to it.
+
+Every built text is made of tokens that the teacher sampled, so that it differs from a natural one in what it says and
+not in how it was written down. What does not belong here: sampling, scoring, and comparing (`comparison`).
+Source: METHOD section 3, validity test (docs/method.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from heal_core.engines.base import SamplingConfig
+from heal_core.keys import content_key, slot_key
+from heal_core.plan import Slot
+from heal_core.prompts import rationale_prompt, student_prompt
+from heal_core.pure import find_span
+from heal_core.records import Kind
+from heal_core.reference import CodeReference
+from heal_core.repair import BrokenPath, continuation_limit
+from heal_core.steps import StepsConfig, split_steps
+
+
+class TextKind(StrEnum):
+    """What a text of the test is."""
+
+    NATURAL = "natural"  # a verified continuation without a hint
+    PASTED = "pasted"  # the same, but the answer is pasted after a random step of it
+    RATIONALISED = "rationalised"  # written after the answer was asserted, and put in front of it
+    BORROWED = "borrowed"  # the reasoning of another problem, with the right answer
+
+
+SHORTCUTS = (TextKind.PASTED, TextKind.RATIONALISED, TextKind.BORROWED)
+
+_STATEMENT = re.compile(r"\\f?boxed\s*\{(?!\s*\})")
+_FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sampled tokens with the character at which each begins in `text`; arrays of shape [T]."""
+
+    text: str
+    token_ids: np.ndarray
+    token_starts: np.ndarray
+
+    def cut(self, start: int, end: int) -> Tokens:
+        """Return the tokens start..end, by themselves."""
+        chars = [*self.token_starts.tolist(), len(self.text)]
+        text = self.text[chars[start] : chars[end]]
+        return Tokens(text, self.token_ids[start:end], self.token_starts[start:end] - chars[start])
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.text + other.text,
+            np.concatenate([self.token_ids, other.token_ids]),
+            np.concatenate([self.token_starts, other.token_starts + len(self.text)]),
+        )
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A verified continuation of a prefix without a hint: its own tokens, and the path it goes on from."""
+
+    row_id: str
+    path: BrokenPath
+    tokens: Tokens
+    steps: StepsConfig
+
+    @cached_property
+    def reasoning_ends(self) -> tuple[int, ...]:
+        """Where each step ends that stands before the first one that asserts a*, in tokens; empty without such."""
+        _, steps = split_steps(self.tokens.text, self.tokens.token_starts, self.steps)
+        texts = [self.tokens.text[step.start_char : step.end_char] for step in steps]
+        span = find_span(texts, self.path.reference, 0)
+        last = self.closing_start
+        return tuple(step.end_token for step in steps[: span[1] if span else 0] if step.end_token <= last)
+
+    @cached_property
+    def closing_start(self) -> int:
+        """The first token of the line in which the answer is stated at the end; all tokens where it is not."""
+        return statement_start(self.tokens, self.path, is_last=True)
+
+    @property
+    def closing(self) -> Tokens:
+        """How the teacher itself states the answer at the end."""
+        return self.tokens.cut(self.closing_start, len(self.tokens.token_ids))
+
+    def reasoning(self, num_steps: int) -> Tokens:
+        """Return the first steps of the reasoning."""
+        return self.tokens.cut(0, self.reasoning_ends[num_steps - 1] if num_steps else 0)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A built continuation of a path's prefix, with the sampled rows that it is made of."""
+
+    kind: TextKind
+    path: BrokenPath
+    index: int
+    tokens: Tokens
+    sources: tuple[str, ...]
+
+    def slot_id(self, recipe_id: str) -> str:
+        """Return the place that it fills: its own tokens decide."""
+        made = content_key(self.tokens.text, self.tokens.token_ids.tolist())
+        parents = [self.path.problem_id, self.path.trajectory_id, f"cut at {len(self.path.prefix_token_ids)}"]
+        return slot_key(Kind.SHORTCUT, [*parents, str(self.kind), made], recipe_id, self.index)
+
+
+def statement_start(tokens: Tokens, path: BrokenPath, is_last: bool) -> int:
+    """Return the first token of the line that states an answer: the last such line, or the first; T without any."""
+    if isinstance(path.reference, CodeReference):
+        offsets = [match.start() for match in _FENCE.finditer(tokens.text)][::2]
+    else:
+        offsets = [match.start() for match in _STATEMENT.finditer(tokens.text)]
+    if not offsets:
+        return len(tokens.token_ids)
+    line = tokens.text.rfind("\n", 0, offsets[-1 if is_last else 0]) + 1
+    return int(np.searchsorted(tokens.token_starts, line, side="left"))
+
+
+def choose_prefixes(paths: Sequence[BrokenPath], max_prefixes: int | None, seed: int) -> list[BrokenPath]:
+    """Return the prefixes to test on, in the order given; where they are too many, problems take turns.
+
+    Args:
+        paths: By problem, the first ones of each first.
+    """
+    if max_prefixes is None or len(paths) <= max_prefixes:
+        return list(paths)
+    turn: dict[str, int] = {}
+    ranks = []
+    for position, path in enumerate(paths):
+        turn[path.problem_id] = turn.get(path.problem_id, -1) + 1
+        ranks.append((turn[path.problem_id], content_key("validity prefix", seed, path.problem_id), position))
+    return [paths[position] for position in sorted(position for *_, position in sorted(ranks)[:max_prefixes])]
+
+
+def continuation_slot(path: BrokenPath, recipe_id: str, index: int, sampling: SamplingConfig) -> Slot:
+    """Return the slot of a continuation of a prefix under the plain student prompt."""
+    return Slot(
+        Kind.CONTINUATION,
+        path.problem_id,
+        recipe_id,
+        index,
+        student_prompt(path.question, path.reference.wording),
+        continuation_limit(sampling, len(path.prefix_token_ids)),
+        parent_id=path.trajectory_id,
+        prefix_token_ids=path.prefix_token_ids,
+        prefix=path.prefix,
+        cut_tokens=len(path.prefix_token_ids),
+    )
+
+
+def rationale_slot(
+    donor: Continuation, recipe_id: str, index: int, sampling: SamplingConfig, line_break: Tokens
+) -> Slot:
+    """Return the slot of a justification: the teacher is told the answer, has just stated it, and must go on.
+
+    It goes on from the prefix, the closing words of a natural text, and the first token of that text, without which a
+    model would end its turn after the answer.
+
+    Args:
+        line_break: A token that is a line break, to stand after the answer; without tokens where there is none.
+    """
+    path = donor.path
+    said = donor.closing + line_break + donor.tokens.cut(0, 1)
+    return Slot(
+        Kind.CONTINUATION,
+        path.problem_id,
+        recipe_id,
+        index,
+        rationale_prompt(path.question, path.reference.told, path.reference.wording),
+        continuation_limit(sampling, len(path.prefix_token_ids) + len(said.token_ids)),
+        parent_id=donor.row_id,
+        prefix_token_ids=(*path.prefix_token_ids, *said.token_ids.tolist()),
+        prefix=path.prefix + said.text,
+        cut_tokens=len(said.token_ids),
+    )
+
+
+def find_line_break(texts: Sequence[Tokens]) -> Tokens:
+    """Return a token that is nothing but line breaks, of those with the most; no tokens if there is none."""
+    found = Tokens("", np.array([], dtype=np.int64), np.array([], dtype=np.int64))
+    for tokens in texts:
+        chars = [*tokens.token_starts.tolist(), len(tokens.text)]
+        for index in range(len(tokens.token_ids)):
+            text = tokens.text[chars[index] : chars[index + 1]]
+            if text and not text.strip("\n") and len(text) > len(found.text):
+                found = tokens.cut(index, index + 1)
+    return found
+
+
+def paste_answer(donor: Continuation, index: int, seed: int) -> Shortcut | None:
+    """Return a natural text whose answer comes after a random step, at least one before its place; None without any."""
+    num_steps = len(donor.reasoning_ends)
+    if not num_steps:
+        return None
+    drawn = int(content_key("pasted", seed, donor.row_id)[:15], 16)
+    num_kept = 1 + drawn % (num_steps - 1) if num_steps > 1 else 0
+    tokens = donor.reasoning(num_kept) + donor.closing
+    return Shortcut(TextKind.PASTED, donor.path, index, tokens, (donor.row_id,))
+
+
+def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index: int) -> Shortcut:
+    """Return the justification with the answer behind it, as if it had led there.
+
+    Args:
+        rationale: What was sampled on the slot of `rationale_slot`, whose last prefix token opens it.
+    """
+    opening = donor.tokens.cut(0, 1)
+    justified = rationale.cut(0, statement_start(rationale, donor.path, is_last=False))
+    tokens = opening + justified + donor.closing
+    return Shortcut(TextKind.RATIONALISED, donor.path, index, tokens, (donor.row_id, rationale_id))
+
+
+def borrow_reasoning(donor: Continuation, others: Sequence[Continuation], index: int, seed: int) -> Shortcut | None:
+    """Return the reasoning of another problem with this one's answer; None where no other problem has any.
+
+    Args:
+        others: Natural texts of all problems.
+    """
+    candidates = [other for other in others if other.path.problem_id != donor.path.problem_id and other.reasoning_ends]
+    if not candidates:
+        return None
+    other = min(candidates, key=lambda o: content_key("borrowed", seed, donor.row_id, o.row_id))
+    tokens = other.reasoning(len(other.reasoning_ends)) + donor.closing
+    return Shortcut(TextKind.BORROWED, donor.path, index, tokens, (donor.row_id, other.row_id))

@@ -1,0 +1,443 @@
+"""The tasks of PURE's validity test: prefixes, hints, building shortcuts, and what the scores say of all texts.
+
+What does not belong here: how a shortcut is made and what the numbers mean (`heal_core/validity`), the order
+(`flows/validity`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from heal_core.engines.base import EngineConfig, ScoreRequest, ScoreResult
+from heal_core.fill import trajectory_row
+from heal_core.gates import check_hint
+from heal_core.hints import clean_hint
+from heal_core.keys import content_key, row_key
+from heal_core.plan import Slot
+from heal_core.prompts import student_prompt
+from heal_core.pure import SCORE_NAMES
+from heal_core.records import Band, Completion, FinishReason, Kind, VerdictLabel
+from heal_core.repair import BrokenPath, Hint
+from heal_core.spend import Spend
+from heal_core.store.reads import TokenRow, read_known, read_run_trajectories, read_tokens
+from heal_core.store.validity import read_score_rows, read_test
+from heal_core.validity.comparison import Discrimination, ScoredReading, Verdict, compare
+from heal_core.validity.config import VALIDITY_VERSION
+from heal_core.validity.shortcuts import (
+    Continuation,
+    Shortcut,
+    TextKind,
+    Tokens,
+    borrow_reasoning,
+    choose_prefixes,
+    find_line_break,
+    paste_answer,
+    rationalise,
+)
+from tasks.decisions import gate_rows, natural_lengths, verified_rows
+from tasks.paths import choose_wrong_rows
+from tasks.policy import cached_task, decision_task
+from tasks.repairs import break_paths
+from tasks.scores import ScoreWork
+from tasks.session import Session
+
+NATURAL, RATIONALES, BUILT = "validity_natural", "validity_rationales", "validity_built"
+WORK = "validity"
+_UNBUILT_LIMIT = 0
+"""`limit_tokens` of a text that was not sampled."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A wrong rollout of a hard problem, cut before its breakpoint, with the hint that all its texts are read under."""
+
+    chunk_index: int
+    path: BrokenPath
+    hint: Hint
+
+
+@dataclass(frozen=True)
+class Unbuilt:
+    """A shortcut that could not be built beside a natural text, with the reason."""
+
+    kind: TextKind
+    donor: Continuation
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All texts of a test: natural ones, and the shortcuts with what could not be built."""
+
+    natural: tuple[Continuation, ...]
+    shortcuts: tuple[Shortcut, ...]
+    unbuilt: tuple[Unbuilt, ...]
+
+
+def validity_id_of(session: Session) -> str:
+    """Return the id of the test that the settings ask for in this run, 12 hexadecimal digits."""
+    settings = session.config.pure.validity.model_dump(mode="json")
+    return content_key("validity", VALIDITY_VERSION, session.run_id, settings)[:12]
+
+
+@decision_task("cut prefixes of hard problems")
+def cut_hard_paths(session: Session) -> list[tuple[int, BrokenPath]]:
+    """Return wrong rollouts of hard training problems with their chunks, cut as GEAR cuts."""
+    config = session.config.pure.validity
+    rows = choose_wrong_rows(session, Band.HARD, config.max_paths)
+    chunks = {path.trajectory_id: (chunk, path) for chunk, path in break_paths(session, rows, _breakpoint)}
+    chosen = choose_prefixes([path for _, path in chunks.values()], config.max_prefixes, session.config.seed)
+    return [chunks[path.trajectory_id] for path in chosen]
+
+
+@decision_task("judge hints of the validity test")
+def accept_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> dict[str, Hint]:
+    """Return the hints by path that do not leak, as GEAR's gate has it."""
+    texts = read_tokens(session.store, [row_id for _, row_id in tries])
+    hints = {path.trajectory_id: Hint(row_id, clean_hint(texts[row_id].text)) for path, row_id in tries}
+    return {
+        path.trajectory_id: hints[path.trajectory_id]
+        for path, _ in tries
+        if check_hint(hints[path.trajectory_id].text, path.reference, path.question).passed
+    }
+
+
+@decision_task("choose natural texts")
+def choose_natural(session: Session, validity_id: str, prefixes: Sequence[Prefix]) -> list[Continuation]:
+    """Return the verified continuations to test on: the first of each prefix, each text once."""
+    rows = read_run_trajectories(session.store, session.run_id, NATURAL, validity_id).iter_rows(named=True)
+    texts: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["label"] == VerdictLabel.CORRECT and row["num_tokens"]:
+            texts.setdefault(row["parent_id"], {}).setdefault(row["text"], row["trajectory_id"])
+    most = session.config.pure.validity.max_per_prefix
+    chosen = {
+        row_id: prefix.path
+        for prefix in prefixes
+        for row_id in list(texts.get(prefix.path.trajectory_id, {}).values())[:most]
+    }
+    tokens = read_tokens(session.store, list(chosen))
+    steps = session.config.steps
+    return [Continuation(row_id, path, _tokens(tokens[row_id]), steps) for row_id, path in chosen.items()]
+
+
+@decision_task("build shortcuts")
+def build_shortcuts(session: Session, natural: Sequence[Continuation], rationales: Mapping[str, str]) -> Texts:
+    """Return the natural texts with a shortcut of each kind beside each of them, where it can be built.
+
+    Args:
+        rationales: The row that justifies the answer, by the natural text whose words state it.
+    """
+    seed = session.config.seed
+    sampled = read_tokens(session.store, list(rationales.values()))
+    shortcuts: list[Shortcut] = []
+    unbuilt: list[Unbuilt] = []
+    numbers: dict[str, int] = {}
+    for donor in natural:
+        index = numbers.setdefault(donor.path.trajectory_id, 0)
+        numbers[donor.path.trajectory_id] += 1
+        built = {
+            TextKind.PASTED: (paste_answer(donor, index, seed), "no_reasoning"),
+            TextKind.BORROWED: (borrow_reasoning(donor, natural, index, seed), "no_other_problem"),
+        }
+        if donor.row_id in rationales:
+            row_id = rationales[donor.row_id]
+            made = rationalise(donor, row_id, _tokens(sampled[row_id]), index)
+            built[TextKind.RATIONALISED] = (made, "")
+        for kind, (shortcut, why_not) in built.items():
+            if shortcut is None:
+                unbuilt.append(Unbuilt(kind, donor, index, why_not))
+            else:
+                shortcuts.append(shortcut)
+    return Texts(tuple(natural), tuple(shortcuts), tuple(unbuilt))
+
+
+def line_break_of(natural: Sequence[Continuation]) -> Tokens:
+    """Return a line break as the teacher writes it, from its own texts."""
+    return find_line_break([text.tokens for text in natural])
+
+
+class BuildWork:
+    """The built shortcuts of one chunk, to be read by the teacher and stored."""
+
+    work = WORK
+
+    def __init__(
+        self, chunks: str, shortcuts: Sequence[Shortcut], recipe_id: str, model: EngineConfig, epoch: str
+    ) -> None:
+        self.recipe_id = recipe_id
+        self.model = model
+        self.shortcuts = {row_key(s.slot_id(recipe_id), _UNBUILT_LIMIT): s for s in shortcuts}
+        self.label = f"{self.work} {chunks}"
+        self.cache_key = content_key("build", sorted(self.shortcuts), epoch)
+        self._of = (chunks, epoch)
+
+    def by_problem(self) -> dict[str, BuildWork]:
+        """Return the same work, cut into one per problem."""
+        chunks, epoch = self._of
+        groups: dict[str, list[Shortcut]] = {}
+        for shortcut in self.shortcuts.values():
+            groups.setdefault(shortcut.path.problem_id, []).append(shortcut)
+        return {
+            problem_id: BuildWork(chunks, own, self.recipe_id, self.model, epoch) for problem_id, own in groups.items()
+        }
+
+
+@cached_task("build")
+def build_chunk(session: Session, work: BuildWork) -> list[str]:
+    """Return the ids of the shortcuts' rows; what is not stored is read by the teacher as if it had been sampled."""
+    known = read_known(session.store, "trajectories", "trajectory_id", list(work.shortcuts))
+    missing = {row_id: shortcut for row_id, shortcut in work.shortcuts.items() if row_id not in known}
+    if missing:
+        started = time.monotonic()
+        requests = [_request(row_id, shortcut) for row_id, shortcut in missing.items()]
+        with session.engine_lock:
+            engine = session.engine(work.model)
+            results = {result.request_id: result for result in engine.score(requests)}
+            num_prompt_tokens = engine.count_prompt_tokens([request.prompt for request in requests])
+        seconds = (time.monotonic() - started) / len(requests)
+        prompts = dict(zip(missing, num_prompt_tokens, strict=True))
+        rows = [
+            _built_row(shortcut, work.recipe_id, results[row_id], prompts[row_id], seconds)
+            for row_id, shortcut in sorted(missing.items())
+        ]
+        read = sum(prompts.values()) + sum(len(r.context_token_ids) + len(r.token_ids) for r in requests)
+        session.spend(Spend(prompt_tokens=read, engine_seconds=seconds * len(requests)), work.model.price)
+        session.store.append("trajectories", rows)
+        session.count(WORK, len(rows))
+    return sorted(work.shortcuts)
+
+
+def row_id_of(shortcut: Shortcut, recipe_id: str) -> str:
+    """Return the row of a built shortcut."""
+    return row_key(shortcut.slot_id(recipe_id), _UNBUILT_LIMIT)
+
+
+class ValidityScoreWork(ScoreWork):
+    """Texts of the test, each read under the hint of its path, which may not have been in its own prompt."""
+
+    work = "validity scores"
+
+    @staticmethod
+    def score_id(row: Mapping[str, Any], recipe_id: str) -> str:
+        """Return the content key of a row's score under a hint."""
+        return content_key("score", row["trajectory_id"], recipe_id, "under", row["hint_id"])
+
+
+@decision_task("compare scores")
+def conclude(
+    session: Session,
+    validity_id: str,
+    prefixes: tuple[int, Sequence[Prefix]],
+    texts: Texts,
+    recipe_ids: tuple[str, str],
+) -> dict[str, Any]:
+    """Return the test as `read_test` does, after storing every text, every AUROC and the verdict.
+
+    Args:
+        prefixes: How many there were, and those with a hint.
+        recipe_ids: Of the built texts and of the scores.
+    """
+    num_prefixes, hinted = prefixes
+    rows = _text_rows(session, validity_id, hinted, texts, recipe_ids)
+    scored = [row for row in rows if row["outcome"] == "scored"]
+    readings = [
+        ScoredReading(TextKind(row["kind"]), row["problem_id"], {name: float(row[name]) for name in _MEASURES})
+        for row in scored
+    ]
+    found, verdict = compare(readings, session.config.pure.validity.num_resamples, session.config.seed)
+    scope = {"run_id": session.run_id, "validity_id": validity_id}
+    session.store.append_decided("validity_texts", rows, scope)
+    session.store.append_decided("validity_aurocs", [_auroc_row(scope, i, row) for i, row in enumerate(found)], scope)
+    session.store.append_decided("validity_tests", [_test_row(session, scope, num_prefixes, hinted, verdict)], scope)
+    session.store.publish(force=True)
+    return read_test(session.store, session.run_id, validity_id)
+
+
+@decision_task("choose PURE's score")
+def record_chosen(session: Session, test: Mapping[str, Any]) -> None:
+    """Freeze the score of a run with `pure.score: auto`, with what its choice rests on."""
+    lows = [
+        row["difference_low"] for row in test["aurocs"] if row["kind"] == "all" and row["measure"] == test["winner"]
+    ]
+    low = lows[0] if lows else None
+    session.record_decisions("pure_score", [("score", "", test["verdict"], test["chosen"], low)])
+
+
+_MEASURES = (*SCORE_NAMES, "length", "mean_perplexity", "final_uncertainty", "num_assertions")
+
+
+def _text_rows(
+    session: Session, validity_id: str, hinted: Sequence[Prefix], texts: Texts, recipe_ids: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """Return a row per text, scored or not."""
+    built_recipe, score_recipe = recipe_ids
+    hint_of = {prefix.path.trajectory_id: prefix.hint.hint_id for prefix in hinted}
+    entries: list[tuple[str, TextKind, BrokenPath, Tokens, tuple[str, ...]]] = [
+        (text.row_id, TextKind.NATURAL, text.path, text.tokens, ()) for text in texts.natural
+    ]
+    entries += [(row_id_of(s, built_recipe), s.kind, s.path, s.tokens, s.sources) for s in texts.shortcuts]
+    frames = [read_run_trajectories(session.store, session.run_id, phase, validity_id) for phase in (NATURAL, BUILT)]
+    stored = {row["trajectory_id"]: row for frame in frames for row in frame.iter_rows(named=True)}
+    refusals: dict[str, str | None] = {}
+    wanted = [row_id for row_id, *_ in entries]
+    bands = session.read_bands("train")
+    natural = natural_lengths(verified_rows(session, "rollouts", bands), bands)
+    for frame in frames:
+        decisions = gate_rows(session, frame.filter(frame["trajectory_id"].is_in(wanted)), natural)
+        refusals |= {row_id: gate for row_id, _, _, gate, _ in decisions}
+    score_ids = {
+        row_id: ValidityScoreWork.score_id(
+            {"trajectory_id": row_id, "hint_id": hint_of[path.trajectory_id]}, score_recipe
+        )
+        for row_id, _, path, _, _ in entries
+    }
+    scores = read_score_rows(session.store, list(score_ids.values()))
+    rows: dict[str, dict[str, Any]] = {}
+    for row_id, kind, path, tokens, sources in entries:
+        if row_id not in stored:  # its problem went to quarantine meanwhile
+            continue
+        row = _empty_row(session, validity_id, kind, path, hint_of[path.trajectory_id], sources, row_id)
+        row |= {"trajectory_id": row_id, "gate": refusals[row_id], "length": len(tokens.token_ids)}
+        row["num_assertions"] = _count_assertions(path, tokens.text)
+        score = scores.get(score_ids[row_id])
+        if stored[row_id]["label"] != VerdictLabel.CORRECT:
+            row |= {"outcome": "not_verified", "reason": stored[row_id]["reason"]}
+        elif score is not None:
+            row |= _score_columns(score)
+        else:
+            continue
+        rows[row["validity_text_id"]] = row
+    for gap in texts.unbuilt:
+        path = gap.donor.path
+        row = _empty_row(
+            session, validity_id, gap.kind, path, hint_of[path.trajectory_id], (gap.donor.row_id,), gap.reason
+        )
+        rows[row["validity_text_id"]] = row | {"outcome": "not_built", "reason": gap.reason}
+    return list(rows.values())
+
+
+def _empty_row(
+    session: Session,
+    validity_id: str,
+    kind: TextKind,
+    path: BrokenPath,
+    hint_id: str,
+    sources: Sequence[str],
+    what: str,
+) -> dict[str, Any]:
+    """Return a row of validity_texts of which only the origin is known; `what` tells apart those of one origin."""
+    scope = {"run_id": session.run_id, "validity_id": validity_id}
+    made_of = [str(kind), path.trajectory_id, *sources, what]
+    nothing = ("trajectory_id", "score_id", "reason", "gate", *_MEASURES)
+    return {
+        "validity_text_id": content_key("validity_text", *scope.values(), *made_of),
+        **scope,
+        "kind": str(kind),
+        "problem_id": path.problem_id,
+        "path_id": path.trajectory_id,
+        "hint_id": hint_id,
+        "sources": list(sources),
+        "outcome": "",
+        **dict.fromkeys(nothing),
+    }
+
+
+def _score_columns(score: Mapping[str, Any]) -> dict[str, Any]:
+    reject_reason = score["reject_reason"]
+    columns: dict[str, Any] = {
+        "score_id": score["score_id"],
+        "outcome": "scored" if reject_reason is None else "rejected",
+        "reason": reject_reason,
+        "final_uncertainty": score["answer_uncertainties"][-1],
+    }
+    if reject_reason is None:
+        columns |= {name: score[name] for name in SCORE_NAMES}
+        columns["mean_perplexity"] = float(np.mean(score["step_perplexities"][score["span_start"] :]))
+    return columns
+
+
+def _count_assertions(path: BrokenPath, text: str) -> int:
+    offsets = path.reference.find_assertions(path.prefix + text)
+    return sum(offset >= len(path.prefix) for offset in offsets)
+
+
+def _auroc_row(scope: Mapping[str, str], position: int, row: Discrimination) -> dict[str, Any]:
+    key = content_key("validity_auroc", *scope.values(), row.measure, row.kind)
+    return {"validity_auroc_id": key, **scope, "position": position, **asdict(row)}
+
+
+def _test_row(
+    session: Session, scope: Mapping[str, str], num_prefixes: int, hinted: Sequence[Prefix], verdict: Verdict
+) -> dict[str, Any]:
+    rows = read_run_trajectories(session.store, session.run_id, NATURAL, scope["validity_id"])
+    verified = rows.filter(rows["label"] == str(VerdictLabel.CORRECT))
+    return {
+        "validity_test_id": content_key("validity_test", *scope.values()),
+        **scope,
+        "settings": json.dumps(session.config.pure.validity.model_dump(mode="json"), sort_keys=True),
+        "num_problems": len({prefix.path.problem_id for prefix in hinted}),
+        "num_prefixes": num_prefixes,
+        "num_hinted": len(hinted),
+        "num_continuations": len(rows),
+        "num_verified": len(verified),
+        "num_prefixes_used": verified["parent_id"].n_unique(),
+        "winner": verdict.winner,
+        "chosen": verdict.chosen,
+        "verdict": "validated" if verdict.is_validated else "unproven",
+    }
+
+
+def _breakpoint(profile: Mapping[str, Any]) -> int | None:
+    step: int | None = profile["breakpoint_step"]
+    return step
+
+
+def _tokens(row: TokenRow) -> Tokens:
+    return Tokens(row.text, row.token_ids, row.token_starts)
+
+
+def _request(row_id: str, shortcut: Shortcut) -> ScoreRequest:
+    path = shortcut.path
+    return ScoreRequest(
+        row_id,
+        student_prompt(path.question, path.reference.wording),
+        path.prefix_token_ids,
+        token_ids=tuple(shortcut.tokens.token_ids.tolist()),
+    )
+
+
+def _built_row(
+    shortcut: Shortcut, recipe_id: str, result: ScoreResult, num_prompt_tokens: int, seconds: float
+) -> dict[str, Any]:
+    """Return the stored form of a built text, with what the teacher makes of its tokens."""
+    path = shortcut.path
+    slot = Slot(
+        Kind.SHORTCUT, path.problem_id, recipe_id, shortcut.index, "", _UNBUILT_LIMIT,
+        parent_id=path.trajectory_id, prefix_token_ids=path.prefix_token_ids, prefix=path.prefix,
+    )  # fmt: skip
+    num_tokens = len(shortcut.tokens.token_ids)
+    # a server may not tell the entropies of given tokens: those of a built text decide nothing
+    entropies = np.full(num_tokens, np.nan) if result.entropies is None else result.entropies
+    completion = Completion(
+        slot_id=shortcut.slot_id(recipe_id),
+        token_ids=shortcut.tokens.token_ids,
+        logprobs=result.logprobs,
+        entropies=entropies,
+        token_starts=shortcut.tokens.token_starts,
+        text=shortcut.tokens.text,
+        finish_reason=FinishReason.STOP,
+        num_prompt_tokens=num_prompt_tokens + len(path.prefix_token_ids),
+        seconds=seconds,
+        entropy_radii=result.entropy_radii,
+        entropy_source=result.entropy_source if result.entropies is not None else "untold",
+    )
+    row_id = row_id_of(shortcut, recipe_id)
+    return trajectory_row(slot, completion) | {"trajectory_id": row_id, "slot_id": completion.slot_id}

@@ -1,7 +1,7 @@
 """Phase: the controls B3 to B8, and the ceiling: how much of what is extremely hard plain sampling solves after all.
 
-A control differs from HEAL in one thing. B4, B5, B8 and the arm `answer` of hints continue HEAL's wrong paths in another
-way, and what comes of it goes through the same gates, PURE and cap; B3, B6 and B7 choose or order anew what there is.
+A control differs from HEAL in one thing. B4, B5, B8 and the arm `answer` of hints continue HEAL's wrong paths in their
+own way, and what comes of it goes through the same gates, PURE and cap; B3, B6 and B7 choose or order anew.
 """
 
 from __future__ import annotations

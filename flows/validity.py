@@ -11,9 +11,9 @@ from typing import Any
 
 from flows.rollouts import into_shards, sample_and_verify
 from heal_core.prompts import rationale_prompt, student_prompt
-from heal_core.recipes import TEMPLATES, score_template
+from heal_core.recipes import TEMPLATES, repair_template, score_template
 from heal_core.records import Kind, VerdictLabel
-from heal_core.repair import BrokenPath, Hint, hint_slot
+from heal_core.repair import BrokenPath, Hint, hint_slot, tell_answers
 from heal_core.store.reads import read_run_trajectories
 from heal_core.validity.shortcuts import Continuation, Shortcut, continuation_slot, rationale_slot
 from tasks.policy import retried
@@ -66,12 +66,12 @@ def validate_pure(session: Session) -> dict[str, Any]:
 
 
 def write_hints(session: Session, validity_id: str, paths: Sequence[tuple[int, BrokenPath]]) -> list[Prefix]:
-    """Return the prefixes that got a hint, in the order given; the teacher tries again for those that have none."""
-    sampling = session.config.hints.sampling
+    """Return the prefixes that got a hint as GEAR's arm has it, in the order given; of none other are there texts."""
+    config, sampling = session.config.hints, session.config.hints.sampling
     recipe_id = session.recipe(Kind.HINT, session.teacher, sampling, TEMPLATES[Kind.HINT])
-    hints: dict[str, Hint] = {}
+    hints: dict[str, Hint] = tell_answers([path for _, path in paths]) if config.arm == "answer" else {}
     used: dict[str, bool] = {}
-    for try_index in range(session.config.hints.max_tries):
+    for try_index in range(config.max_tries if config.arm == "generated" else 0):
         waiting = [(chunk, path) for chunk, path in paths if path.trajectory_id not in hints]
         slots = [(chunk, hint_slot(path, recipe_id, try_index, sampling)) for chunk, path in waiting]
         turn = f"hints try {try_index}"
@@ -142,10 +142,12 @@ def score_texts(session: Session, validity_id: str, prefixes: Sequence[Prefix], 
     """Score the natural texts and the verified shortcuts, all under their path's hint; return the scores' recipe."""
     config = session.config
     recipe_id = session.recipe("score", session.scorer, None, score_template(config.pure, config.steps))
+    # read as what GEAR would have made there: a repair under the path's hint
+    repairs = session.recipe(Kind.REPAIR, session.teacher, config.rollouts.sampling, repair_template(config.hints))
     hint_of = {prefix.path.trajectory_id: prefix.hint.hint_id for prefix in prefixes}
     wanted = {text.row_id for text in texts.natural} | {row_id_of(s, built_recipe) for s in texts.shortcuts}
     rows = [
-        row | {"hint_id": hint_of[row["parent_id"]]}
+        row | {"hint_id": hint_of[row["parent_id"]], "recipe_id": repairs}
         for phase in (NATURAL, BUILT)
         for row in read_run_trajectories(session.store, session.run_id, phase, validity_id).iter_rows(named=True)
         if row["trajectory_id"] in wanted

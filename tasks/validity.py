@@ -329,7 +329,7 @@ def _empty_row(
     validity_id: str,
     kind: TextKind,
     path: BrokenPath,
-    hint_id: str,
+    hint_id: str | None,
     sources: Sequence[str],
     what: str,
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.run import BudgetOption, ConfigArgument, JsonOption, OverridesArgument, UntilOption, _prepare
+from flows.cli.run import BudgetOption, ConfigArgument, JsonOption, OverridesArgument, UntilOption, prepare
 
 MEASURE_NAMES = {
     "ratio": "ratio",
@@ -43,7 +43,7 @@ def validate_pure(
 
     config = load_config(config_path, overrides or [])
     deadline = parse_deadline(until) if until else None
-    _prepare(config, deadline)
+    prepare(config, deadline)
     from flows.heal import heal_validate_pure
 
     outcome = heal_validate_pure(config, deadline, max_tokens)

@@ -37,7 +37,7 @@ CREATE TABLE validity_texts (
     kind VARCHAR NOT NULL,
     problem_id VARCHAR NOT NULL,
     path_id VARCHAR NOT NULL,
-    hint_id VARCHAR NOT NULL,
+    hint_id VARCHAR,
     sources VARCHAR[] NOT NULL,
     trajectory_id VARCHAR,
     score_id VARCHAR,
@@ -59,7 +59,7 @@ COMMENT ON COLUMN validity_texts.validity_id IS 'The test, in validity_tests.';
 COMMENT ON COLUMN validity_texts.kind IS 'natural, or a kind of shortcut: pasted (the answer after a random step), rationalised (written after the answer was stated), borrowed (another problem''s reasoning).';
 COMMENT ON COLUMN validity_texts.problem_id IS 'The problem.';
 COMMENT ON COLUMN validity_texts.path_id IS 'The wrong rollout whose prefix it continues.';
-COMMENT ON COLUMN validity_texts.hint_id IS 'The hint of that path, under which reliance reads it.';
+COMMENT ON COLUMN validity_texts.hint_id IS 'The hint of that path, under which reliance reads it; null where hints.arm is answer, which it reads under.';
 COMMENT ON COLUMN validity_texts.sources IS 'The sampled texts that a shortcut is made of, the first its natural counterpart; empty for natural texts.';
 COMMENT ON COLUMN validity_texts.trajectory_id IS 'The text, in trajectories; null where it could not be built.';
 COMMENT ON COLUMN validity_texts.score_id IS 'Its scores, in scores; null where it was not read.';

@@ -1,0 +1,142 @@
+"""Shortcuts are built from sampled tokens alone: the arithmetic of their parts, and what cannot be built."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from heal_core.engines.base import SamplingConfig
+from heal_core.prompts import rationale_prompt, student_prompt
+from heal_core.records import Kind
+from heal_core.reference import Reference, make_reference
+from heal_core.repair import BrokenPath
+from heal_core.steps import StepsConfig
+from heal_core.validity.shortcuts import (
+    Continuation,
+    Tokens,
+    borrow_reasoning,
+    choose_prefixes,
+    continuation_slot,
+    find_line_break,
+    paste_answer,
+    rationale_slot,
+    rationalise,
+)
+
+NATURAL = "2. 3 + 4 = 7.\n\n3. 7 * 5 = 35.\n\n4. 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
+STEPS = StepsConfig(min_step_tokens=1)
+
+
+def tokens_of(text: str) -> Tokens:
+    """Return a text as words with the space or line break before them; equal words have equal ids."""
+    starts = [match.start() for match in re.finditer(r"\n\n|[^\S\n]?[^\s]+", text)]
+    words = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+    return Tokens(text, np.array([sum(map(ord, word)) for word in words]), np.array(starts))
+
+
+def path_of(problem: str = "p", row: str = "w0", reference: Reference | None = None) -> BrokenPath:
+    prefix = "1. 1 + 2 = 3.\n\n"
+    ids = tuple(tokens_of(prefix).token_ids.tolist())
+    return BrokenPath(row, problem, "How many?", reference or Reference("42"), prefix, ids, "2. Guess.")
+
+
+def continuation(text: str = NATURAL, row: str = "t0", path: BrokenPath | None = None) -> Continuation:
+    return Continuation(row, path or path_of(), tokens_of(text), STEPS)
+
+
+def is_consistent(tokens: Tokens) -> bool:
+    """Whether ids and starts are those that the text itself has."""
+    own = tokens_of(tokens.text)
+    return tokens.token_ids.tolist() == own.token_ids.tolist() and tokens.token_starts.tolist() == (
+        own.token_starts.tolist()
+    )
+
+
+def test_reasoning_ends_before_the_step_that_asserts_the_answer() -> None:
+    donor = continuation()
+    assert donor.closing.text == "The final answer is \\boxed{42}"
+    assert donor.reasoning(2).text == "2. 3 + 4 = 7.\n\n3. 7 * 5 = 35.\n\n"
+    assert len(donor.reasoning_ends) == 2  # the third asserts it: 35 + 7 = 42
+
+
+def test_the_answer_is_pasted_where_a_step_at_least_is_missing() -> None:
+    seen = {paste_answer(continuation(row=f"t{n}"), 0, seed=0).tokens.text for n in range(20)}
+    # of two steps of reasoning exactly one may stay
+    assert seen == {"2. 3 + 4 = 7.\n\nThe final answer is \\boxed{42}"}
+    longer = NATURAL.replace("4. 35", "4. 5 * 1 = 5.\n\n5. 5 + 30 = 35.\n\n6. 35")
+    kept = {paste_answer(continuation(longer, f"t{n}"), 0, seed=0).tokens.text.count("=") for n in range(60)}
+    assert kept == {1, 2, 3}
+    shortcut = paste_answer(continuation(longer), 1, seed=0)
+    assert is_consistent(shortcut.tokens)
+    assert (shortcut.sources, shortcut.index) == (("t0",), 1)
+    assert paste_answer(continuation(longer), 1, seed=0).slot_id("r") == shortcut.slot_id("r")
+
+
+def test_of_one_step_nothing_stays_and_of_none_nothing_is_built() -> None:
+    one = continuation("2. 3 + 4 = 7.\n\nThe final answer is \\boxed{42}")
+    assert paste_answer(one, 0, seed=0).tokens.text == "The final answer is \\boxed{42}"
+    assert paste_answer(continuation("The final answer is \\boxed{42}"), 0, seed=0) is None
+
+
+def test_reasoning_is_borrowed_from_another_problem_only() -> None:
+    donor = continuation()
+    other_path = path_of("q", "w9", Reference("9"))
+    other = continuation("2. 3 * 2 = 6.\n\n3. 6 + 3 = 9.\n\nThe final answer is \\boxed{9}", "t9", other_path)
+    same = continuation(row="t1", path=path_of(row="w1"))
+    shortcut = borrow_reasoning(donor, [donor, same, other], 0, seed=0)
+    assert shortcut is not None
+    assert shortcut.tokens.text == "2. 3 * 2 = 6.\n\nThe final answer is \\boxed{42}"
+    assert (shortcut.path, shortcut.sources) == (donor.path, ("t0", "t9"))
+    assert is_consistent(shortcut.tokens)
+    assert borrow_reasoning(donor, [donor, same], 0, seed=0) is None
+
+
+def test_a_rationale_is_sampled_after_the_answer_and_put_before_it() -> None:
+    donor = continuation()
+    line_break = find_line_break([donor.tokens])
+    assert line_break.text == "\n\n"
+    slot = rationale_slot(donor, "recipe", 0, SamplingConfig(max_tokens=100), line_break)
+    assert slot.prefix == donor.path.prefix + "The final answer is \\boxed{42}\n\n2."
+    assert slot.prefix_token_ids == tuple(tokens_of(slot.prefix).token_ids.tolist())
+    assert slot.prompt == rationale_prompt("How many?", "42") and "42" in slot.prompt
+    assert slot.parent_id == "t0"
+    assert slot.limit_tokens == 100 - len(slot.prefix_token_ids)
+    sampled = tokens_of(" 3 * 14 is it.\n\nThe answer is \\boxed{40}. Or more.")
+    shortcut = rationalise(donor, "r0", sampled, 0)
+    # its own statement, and what is behind it, goes: the right one stands there
+    assert shortcut.tokens.text == "2. 3 * 14 is it.\n\nThe final answer is \\boxed{42}"
+    assert is_consistent(shortcut.tokens)
+    assert shortcut.sources == ("t0", "r0")
+
+
+def test_natural_texts_are_sampled_without_hint_or_answer() -> None:
+    slot = continuation_slot(path_of(), "recipe", 3, SamplingConfig(max_tokens=100))
+    assert (slot.kind, slot.prompt, slot.hint_id) == (Kind.CONTINUATION, student_prompt("How many?"), None)
+    assert slot.limit_tokens == 100 - len(path_of().prefix_token_ids)
+
+
+def test_a_program_is_stated_by_its_block() -> None:
+    code = make_reference("def f(): return 1", "code", "")
+    text = "2. Think of it.\n\n3. Then write.\n\n```python\ndef f(): return 1\n```\nIt gives 1."
+    donor = continuation(text, path=path_of(reference=code))
+    assert donor.closing.text == "```python\ndef f(): return 1\n```\nIt gives 1."
+    assert donor.reasoning(len(donor.reasoning_ends)).text == "2. Think of it.\n\n3. Then write.\n\n"
+
+
+def test_shortcuts_of_other_tokens_have_other_places() -> None:
+    one, other = paste_answer(continuation(), 0, 0), paste_answer(continuation(NATURAL.replace("3 + 4", "4 + 3")), 0, 0)
+    assert one is not None and other is not None
+    assert one.slot_id("recipe") != other.slot_id("recipe")
+    assert one.slot_id("recipe") == paste_answer(continuation(), 0, 0).slot_id("recipe")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(None, 5), (5, 5), (3, 3), (2, 2)])
+def test_problems_take_turns_where_prefixes_are_too_many(most: int | None, chosen: int) -> None:
+    paths = [path_of(problem, f"{problem}{n}") for problem, num in (("a", 3), ("b", 1), ("c", 1)) for n in range(num)]
+    found = choose_prefixes(paths, most, seed=0)
+    assert len(found) == chosen
+    assert found == [path for path in paths if path in found]
+    if most == 3:
+        assert [path.trajectory_id for path in found] == ["a0", "b0", "c0"]

@@ -421,6 +421,26 @@ CASES = {
         {"controls.equal_tokens": True},
         exactly={"stages": 3, "evaluation": NUM_ANSWERS, "profiles": 0},
     ),
+    "B4 on": Case(
+        "`controls.unhinted`, `controls.mismatched_hint` or `controls.answer_told` on",
+        {"controls.unhinted": True},
+        exactly={"stages": 1, "evaluation": NUM_ANSWERS},  # its first stages are HEAL's
+    ),
+    "B5 on": Case(
+        "`controls.random_breakpoint` on",
+        {"controls.random_breakpoint": True},
+        exactly={"stages": 1, "evaluation": NUM_ANSWERS},
+    ),
+    "B3 on": Case(
+        "`controls.without_repairs`, `controls.random_drop` or `controls.shuffled` on",
+        {"controls.without_repairs": True},
+        exactly={"stages": 1, "evaluation": NUM_ANSWERS},
+    ),
+    "ceiling up": Case(
+        "`controls.ceiling_samples` raised",
+        {"controls.ceiling_samples": N + 4},
+        exactly={"ceiling": 4 * 3},  # three training problems are extremely hard
+    ),
     "controls off": Case("`controls.*` off", dict.fromkeys(BOTH_CONTROLS, False), base=BOTH_CONTROLS),
     "answers up": Case(
         "`evaluation.num_generations` up",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 160
 _NAMES = {
     "pure": "PURE scores",
+    "validity": "validity test",
+    "validity_scores": "validity test, scores",
     "equal_tokens": "equal tokens",
     "guided": "guided samples",
     "evaluation": "answers",

@@ -30,6 +30,8 @@ from heal_core.forecast.sums import (
     REPAIRS,
     ROLLOUTS,
     TRAINING,
+    VALIDITY,
+    VALIDITY_SCORES,
     Count,
     Demand,
     Work,
@@ -299,6 +301,9 @@ def _counted(counts: Mapping[str, Count], closed: set[str], used: Mapping[tuple[
     ):
         if phase in closed:
             found |= {name: Count(rows(name), rows(name)) for name in names}
+    if "selection" in closed:
+        num = rows("validity_natural") + rows("validity_rationales")
+        found |= {VALIDITY: Count(num, num), VALIDITY_SCORES: Count(rows(VALIDITY_SCORES), rows(VALIDITY_SCORES))}
     if TRAINING in closed:
         num = sum(num for (phase, _), num in used.items() if phase == TRAINING)
         found[TRAINING] = Count(num, num)

@@ -12,11 +12,14 @@ from heal_core.config import RunConfig
 from heal_core.curriculum import STAGES
 from heal_core.engines.price import PriceConfig
 from heal_core.forecast.estimate import Estimate, Expectations, PerSample
+from heal_core.pure import AUTO
 from heal_core.records import Band
 from heal_core.sft.spec import num_optimizer_steps
 from heal_core.spend import Spend, add_costs, cost_of
+from heal_core.validity.config import NUM_SHORTCUT_KINDS
 
 ROLLOUTS, HINTS, REPAIRS, GUIDED, PURE = "rollouts", "hints", "repairs", "guided", "pure"
+VALIDITY, VALIDITY_SCORES = "validity", "validity_scores"
 EQUAL_TOKENS, TRAINING, EVALUATION, PROMOTION = "equal_tokens", "training", "evaluation", "promotion"
 
 
@@ -125,7 +128,7 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
         expected.score, expected, (expected.scored_share,),
     )  # fmt: skip
     pure = replace(pure, disk_bytes=0.0)
-    works = [rollouts, hints, repairs, guided, pure]
+    works = [rollouts, hints, repairs, guided, *_validity(config, demand, expected), pure]
     if config.controls.equal_tokens:
         budget = (
             hints.wanted * expected.hint.tokens.value
@@ -143,6 +146,25 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
         num = demand.num_held_out * config.evaluation.num_generations
         works.append(_continued(demand, PROMOTION, num, 0, "answers", expected.answer, expected, ()))
     return [_priced(work, config) for work in works]
+
+
+def _validity(config: RunConfig, demand: Demand, expected: Expectations) -> list[Work]:
+    """Return the validity test that chooses PURE's score, where it does: what is sampled, and what is scored."""
+    if config.pure.score != AUTO:
+        return []
+    test = config.pure.validity
+    prefixes = demand.bands[Band.HARD] * test.max_paths * expected.broken_share.value
+    prefixes = min(prefixes, test.max_prefixes or prefixes)
+    # natural continuations, and beside each chosen one what is written after its answer
+    num_sampled = prefixes * (test.num_generations + test.max_per_prefix)
+    num_texts = prefixes * test.max_per_prefix * (1 + NUM_SHORTCUT_KINDS)
+    sampled = _continued(demand, VALIDITY, num_sampled, 0, "samples", expected.repair, expected, ())
+    scored = _continued(demand, VALIDITY_SCORES, num_texts, 0, "scores", expected.score, expected, ())
+    bound = "upper bound: every prefix has verified continuations"
+    return [
+        replace(work, basis=(*work.basis, bound)) if work.missing else work
+        for work in (sampled, replace(scored, disk_bytes=0.0))
+    ]
 
 
 def total(works: Iterable[Work]) -> Work:
@@ -251,7 +273,7 @@ def price_of(name: str, config: RunConfig) -> PriceConfig | None:
     """Return the price of the model that does a work; None without one, and for training."""
     if name == TRAINING:
         return None
-    role = {PURE: "scorer", EVALUATION: "student", PROMOTION: "student"}.get(name, "teacher")
+    role = {PURE: "scorer", VALIDITY_SCORES: "scorer", EVALUATION: "student", PROMOTION: "student"}.get(name, "teacher")
     return config.models[role].price
 
 
@@ -260,6 +282,8 @@ PHASE_OF = {
     HINTS: "repairs",
     REPAIRS: "repairs",
     GUIDED: "repairs",
+    VALIDITY: "selection",
+    VALIDITY_SCORES: "selection",
     PURE: "selection",
     EQUAL_TOKENS: "equal_tokens",
     TRAINING: "training",

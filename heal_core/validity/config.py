@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 VALIDITY_VERSION = 1
 """Raised by hand when the code of the test makes other texts or numbers of the same inputs."""
 
+NUM_SHORTCUT_KINDS = 3
+"""Kinds of shortcuts that are built beside each natural text (`shortcuts.SHORTCUTS`)."""
+
 
 class ValidityConfig(BaseModel):
     """How large the test is. Source: METHOD section 3, validity test (docs/method.md).

@@ -51,6 +51,7 @@ MAYBE_WITHOUT_ROWS = {
     "What was given up early, and what did that save?",  # tests/heal_core/store/test_views.py has some
     "Which rollouts were imported, and from where?",  # tests/flows/test_cli_import.py has some
     "What did lm-evaluation-harness measure?",  # tests/flows/test_cli_eval.py has some
+    "Do PURE's scores tell shortcuts from reasoning?",  # tests/flows/test_cli_validity.py has some
     "How does each arm do on each benchmark?",  # there is one; tests/flows/test_cli_eval.py has two
     "How many breakpoints are certain?",  # all are, of exact entropies; tests/tasks/test_rescoring.py has others
 }

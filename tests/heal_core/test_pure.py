@@ -245,7 +245,7 @@ def test_no_kept_row_of_a_problem_is_worse_than_a_dropped_one(scores: dict, frac
             assert len(dropped) == math.floor(fraction * len(values) + 1e-9)
 
 
-@pytest.mark.parametrize("setting", [{"score": "auto"}, {"epsilon": 0}, {"drop_fraction": 1}, {"lambda": 0.2}])
+@pytest.mark.parametrize("setting", [{"score": "best"}, {"epsilon": 0}, {"drop_fraction": 1}, {"lambda": 0.2}])
 def test_the_config_refuses_what_cannot_be_meant(setting: dict) -> None:
     with pytest.raises(ValidationError):
         PureConfig(**setting)

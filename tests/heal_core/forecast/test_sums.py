@@ -183,3 +183,22 @@ def test_the_total_leaves_out_times_that_are_not_known(demand: Demand, expected:
     assert len(known) == len(works) - 1
     assert total(works).seconds == pytest.approx(sum(known))
     assert total(works).tokens == pytest.approx(sum(work.tokens for work in works))
+
+
+def test_the_score_auto_has_its_validity_test_counted(demand: Demand, expected: Expectations) -> None:
+    test = {"max_paths": 4, "num_generations": 6, "max_per_prefix": 2}
+    assert not {"validity", "validity_scores"} & by_name(forecast(config(), demand, expected, None)).keys()
+    works = by_name(forecast(config(pure__score="auto", pure__validity=test), demand, expected, None))
+    # 3 hard problems x 4 paths x 0.8 with a breakpoint = 9.6 prefixes, of each 6 + 2 samples of 60 tokens
+    assert works["validity"].wanted == pytest.approx(9.6 * 8)
+    assert works["validity"].tokens == pytest.approx(9.6 * 8 * 60)
+    # 2 natural texts and 2 shortcuts of each of three kinds
+    assert works["validity_scores"].wanted == pytest.approx(9.6 * 8)
+    assert works["validity_scores"].prompt_tokens == pytest.approx(9.6 * 8 * 1000)
+    few = by_name(
+        forecast(config(pure__score="auto", pure__validity=test | {"max_prefixes": 5}), demand, expected, None)
+    )
+    assert (few["validity"].wanted, few["validity_scores"].wanted) == (40, 40)
+    counted = replace(demand, counts={**demand.counts, "validity": Count(7, 7), "validity_scores": Count(3, 3)})
+    closed = by_name(forecast(config(pure__score="auto"), counted, expected, None))
+    assert (closed["validity"].missing, closed["validity_scores"].missing) == (0, 0)

@@ -13,7 +13,9 @@ from heal_core.records import Kind
 from heal_core.reference import Reference, make_reference
 from heal_core.repair import BrokenPath
 from heal_core.steps import StepsConfig
+from heal_core.validity.config import NUM_SHORTCUT_KINDS
 from heal_core.validity.shortcuts import (
+    SHORTCUTS,
     Continuation,
     Tokens,
     borrow_reasoning,
@@ -123,6 +125,10 @@ def test_a_program_is_stated_by_its_block() -> None:
     donor = continuation(text, path=path_of(reference=code))
     assert donor.closing.text == "```python\ndef f(): return 1\n```\nIt gives 1."
     assert donor.reasoning(len(donor.reasoning_ends)).text == "2. Think of it.\n\n3. Then write.\n\n"
+
+
+def test_as_many_kinds_are_planned_as_there_are() -> None:
+    assert len(SHORTCUTS) == NUM_SHORTCUT_KINDS
 
 
 def test_shortcuts_of_other_tokens_have_other_places() -> None:

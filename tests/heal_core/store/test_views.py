@@ -13,6 +13,7 @@ import pytest
 
 from heal_core.plan import Slot
 from heal_core.records import Kind
+from heal_core.store.reads import read_extra_tokens
 from heal_core.store.store import Store
 from heal_core.store.workspace import Workspace
 
@@ -90,7 +91,7 @@ class DrawnRun:
 
     def decide(self, phase: str, subject: str, problem_id: str, decision: str, reason: str | None = None,
                value: float | None = None) -> bool:  # fmt: skip
-        self.add("decisions", f"{self.run_id}-{phase}-{subject}", phase=phase, subject_id=subject,
+        self.add("decisions", f"{self.run_id}-{phase}-{subject}", phase=phase, subject_id=subject, arm=None,
                  problem_id=problem_id, decision=decision, reason=reason, value=value)  # fmt: skip
         return decision == "kept"
 
@@ -429,6 +430,40 @@ def test_phases_add_up_to_what_the_kinds_of_samples_spent(drawn: Store) -> None:
     (phase,) = drawn.rows("SELECT num_tokens AS tokens, num_samples AS samples FROM phase_spend "
                           "WHERE run_id = 'second' AND phase = 'repairs'")  # fmt: skip
     assert spent == phase
+
+
+def test_a_validity_test_has_a_spend_of_its_own(
+    store: Store, table_row: TableRow, make_slot: MakeSlot, make_rows: MakeRows
+) -> None:
+    kinds = {"validity_hints": Kind.HINT, "validity_natural": Kind.CONTINUATION, "validity_built": Kind.SHORTCUT,
+             "repairs": Kind.REPAIR}  # fmt: skip
+    rows = {phase: make_rows([make_slot("p0", index=n, kind=kind)], p0=5 + n)[0]
+            for n, (phase, kind) in enumerate(kinds.items())}  # fmt: skip
+    store.append("trajectories", list(rows.values()))
+    used = [
+        table_row("run_rows", run_row_id=phase, phase=phase, kind=row["kind"], row_id=row["trajectory_id"],
+                  arm="test" if phase.startswith("validity") else "")
+        for phase, row in rows.items()
+    ]  # fmt: skip
+    score = {
+        "score_id": "s", "trajectory_id": rows["validity_built"]["trajectory_id"], "recipe_id": "recipe", "ratio": 1.0,
+        "jump": 1.0, "reliance": 1.0, "step_perplexities": [1.0], "answer_uncertainties": [1.0, 0.0], "span_start": 0,
+        "span_end": 0, "reject_reason": None, "num_scored_tokens": 40, "seconds": 1.0,
+    }  # fmt: skip
+    store.append("scores", [score])
+    read = {"run_row_id": "s", "row_id": "s", "phase": "validity_scores", "kind": "validity_score", "arm": "test"}
+    store.append("run_rows", [*used, table_row("run_rows", **read)])
+    spent = {row["phase"]: row for row in store.rows("SELECT * FROM phase_spend")}
+    # 5 of the hint and 6 of the natural text are sampled; the 7 of what is built are only read
+    assert spent["validity"]["num_tokens"] == 5 + 6
+    assert (
+        spent["validity"]["num_prompt_tokens"]
+        == sum(row["num_prompt_tokens"] for phase, row in rows.items() if phase.startswith("validity")) + 7
+    )
+    assert spent["validity_scores"]["num_scored_tokens"] == 40
+    assert "selection" not in spent
+    # and B2 has none of it to spend
+    assert read_extra_tokens(store, "run") == {"p0": 8}
 
 
 def test_an_example_costs_what_was_sampled_for_its_kind_on_training_problems(drawn: Store) -> None:

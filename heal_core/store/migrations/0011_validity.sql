@@ -15,7 +15,7 @@ CREATE TABLE validity_tests (
     chosen VARCHAR NOT NULL,
     verdict VARCHAR NOT NULL
 );
-COMMENT ON TABLE validity_tests IS 'Validity tests of PURE''s scores (METHOD section 3), by heal validate-pure or by a run with pure.score: auto.';
+COMMENT ON TABLE validity_tests IS 'Validity tests of PURE''s scores (docs/method.md, section 3), by heal validate-pure or by a run with pure.score: auto.';
 COMMENT ON COLUMN validity_tests.validity_test_id IS 'Content key.';
 COMMENT ON COLUMN validity_tests.run_id IS 'The run whose rollouts and bands it rests on.';
 COMMENT ON COLUMN validity_tests.validity_id IS 'Content key of the run, the settings and the version of the test; 12 hexadecimal digits. It is the arm of the test''s rows in run_rows.';

@@ -43,8 +43,8 @@ def ablate(
     from heal_core.config import load_config
     from heal_core.deadline import parse_deadline
 
-    settings = _parse_settings(
-        seeds=_parse_seeds(seeds), arms=_parse_arms(arms), reseed=reseed, ceiling_samples=ceiling_samples
+    settings = parse_settings(
+        seeds=parse_seeds(seeds), arms=parse_arms(arms), reseed=reseed, ceiling_samples=ceiling_samples
     )
     config = load_config(config_path, overrides or [])
     deadline = parse_deadline(until) if until else None
@@ -199,7 +199,8 @@ def _verdict(row: Row) -> str:
     return "no claim" if row["is_powered"] else "no claim, not powered"
 
 
-def _parse_settings(**values: Any) -> Any:
+def parse_settings(**values: Any) -> Any:
+    """Return the settings of an ablation; what is not meant is named as an option."""
     from pydantic import ValidationError
 
     from heal_core.ablation import AblationConfig
@@ -208,11 +209,17 @@ def _parse_settings(**values: Any) -> Any:
     try:
         return AblationConfig(**values)
     except ValidationError as error:
-        faults = [str(fault.get("ctx", {}).get("error", fault["msg"])) for fault in error.errors()]
+        faults = [
+            str(fault["ctx"]["error"])
+            if fault["type"] == "value_error"
+            else f"{str(fault['loc'][0]).replace('_', '-')} {fault['input']!r}: {fault['msg'].lower()}"
+            for fault in error.errors()
+        ]
         raise ConfigError("; ".join(f"--{fault}" for fault in faults)) from None
 
 
-def _parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds that a list of numbers and ranges names."""
     from heal_core.errors import ConfigError
 
     seeds: list[int] = []
@@ -225,14 +232,15 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _parse_arms(text: str | None) -> tuple[str, ...]:
+def parse_arms(text: str | None) -> tuple[str, ...]:
+    """Return the controls that are named, by name or number; all of them if none is."""
     from heal_core.errors import ConfigError
 
     if text is None:
         return CONTROLS
     by_name = {arm: arm for arm in CONTROLS} | {ARMS[arm].short.lower(): arm for arm in CONTROLS}
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in by_name]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name.lower() not in by_name]:
         known = ", ".join(f"{ARMS[arm].short} {arm}" for arm in CONTROLS)
         raise ConfigError(f"--arms: {', '.join(unknown)} is no control; there are: {known}.")
-    return tuple(dict.fromkeys(by_name[name] for name in names))
+    return tuple(dict.fromkeys(by_name[name.lower()] for name in names))

@@ -136,7 +136,7 @@ def test_a_killed_ablation_goes_on_and_comes_to_what_an_undisturbed_one_does(hea
     assert undisturbed.returncode == 0, undisturbed.stderr
     for seconds in (15, 40, 60):
         process = heal.start(
-            "ablate", heal.config(tmp_path / "killed"), "--seeds", "0,1", "--arms", "B1,B4,B5", "--json"
+            tmp_path / "log", "ablate", heal.config(tmp_path / "killed"), "--seeds", "0,1", "--arms", "B1,B4,B5"
         )
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)

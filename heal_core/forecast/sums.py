@@ -160,7 +160,7 @@ def _validity(config: RunConfig, demand: Demand, expected: Expectations) -> list
     num_texts = prefixes * test.max_per_prefix * (1 + NUM_SHORTCUT_KINDS)
     sampled = _continued(demand, VALIDITY, num_sampled, 0, "samples", expected.repair, expected, ())
     scored = _continued(demand, VALIDITY_SCORES, num_texts, 0, "scores", expected.score, expected, ())
-    bound = "upper bound: every prefix has verified continuations"
+    bound = "upper bound: every prefix has verified continuations, of which none are stored"
     return [
         replace(work, basis=(*work.basis, bound)) if work.missing else work
         for work in (sampled, replace(scored, disk_bytes=0.0))

@@ -194,3 +194,29 @@ def test_minimum_detectable_difference_of_a_worked_example() -> None:
     shifted = np.tile([-0.5, 0.5], (2, 2)) + np.array([[0.0], [2.0]])
     assert minimum_detectable_difference(shifted) == pytest.approx(2.801585 * math.sqrt(13 / 12), rel=1e-6)
     assert minimum_detectable_difference(np.ones((3, 1))) is None
+
+
+def test_a_problem_that_does_not_count_with_a_seed_is_left_out_there() -> None:
+    nan = float("nan")
+    differences = np.array([[1.0, nan, 0.0], [1.0, 0.5, nan]])
+    # (1 + 0 + 1 + 0.5) / 4
+    interval = paired_bootstrap(differences)
+    assert interval.mean == pytest.approx(0.625)
+    assert 0 <= interval.low <= 0.625 <= interval.high <= 1
+
+
+def test_an_interval_without_gaps_is_that_of_before_gaps_were_allowed() -> None:
+    rng = np.random.default_rng(3)
+    full = rng.normal(size=(3, 20))
+    gap = np.concatenate([full, np.full((3, 1), np.nan)], axis=1)
+    gap[0, -1] = full.mean()
+    assert paired_bootstrap(full).mean == pytest.approx(full.mean())
+    assert paired_bootstrap(gap).mean == pytest.approx((full.sum() + full.mean()) / 61)
+
+
+@pytest.mark.parametrize("where", [(slice(None), 0), (0, slice(None))])
+def test_a_seed_or_a_problem_without_any_number_is_refused(where: tuple[object, object]) -> None:
+    differences = np.ones((2, 3))
+    differences[where] = np.nan
+    with pytest.raises(ShapeError, match="a number for each seed and each problem"):
+        paired_bootstrap(differences)

@@ -1,6 +1,8 @@
 """Exact entropies and log-probabilities from logits, in float32 and in bounded memory.
 
-What does not belong here: choosing the tokens (`engines.sampling`).
+Logits that are there already (decoding, heads that cap or scale) go through `entropy_and_logprobs`;
+where they would only be made for this, `kernels.head` does without them. What does not belong here:
+choosing the tokens (`engines.sampling`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal_core.engines.base import Engine, ScoreRequest
+from heal_core.engines.base import Engine, ScoreRequest, ScoreResult
 from heal_core.prompts import student_prompt
 from heal_core.pure import PureConfig, collect_uncertainties, combine_scores, find_span, plan_uncertainties
 from heal_core.records import PureScore
@@ -39,7 +39,10 @@ class TextToScore:
 
 @dataclass(frozen=True)
 class ScoredText:
-    """The PURE terms of a text, and how many tokens the scorer read for them."""
+    """The PURE terms of a text, and how many tokens the scorer read for them.
+
+    What several texts share (a problem's prompt, the kept steps of a path) counts for one of them.
+    """
 
     score: PureScore
     num_scored_tokens: int
@@ -56,17 +59,25 @@ def score_texts(
     Source: METHOD section 3 (docs/method.md).
     """
     requests: dict[str, list[ScoreRequest]] = {text.row_id: _requests(text, steps_config) for text in texts}
-    logprobs = {
-        result.request_id: result.logprobs
+    results = {
+        result.request_id: result
         for result in engine.score([request for group in requests.values() for request in group])
     }
+    logprobs = {request_id: result.logprobs for request_id, result in results.items()}
     return {
         text.row_id: ScoredText(
             _combine(text, logprobs, steps_config, config),
-            sum(len(request.context_token_ids) + len(request.token_ids) for request in requests[text.row_id]),
+            sum(_num_read(request, results[request.request_id]) for request in requests[text.row_id]),
         )
         for text in texts
     }
+
+
+def _num_read(request: ScoreRequest, result: ScoreResult) -> int:
+    """Return the tokens that were read for a request; at least those that it names, where the engine does not say."""
+    if result.num_read_tokens is not None:
+        return result.num_read_tokens
+    return len(request.context_token_ids) + len(result.logprobs)
 
 
 def _requests(text: TextToScore, steps_config: StepsConfig) -> list[ScoreRequest]:

@@ -35,14 +35,17 @@ class Capability(StrEnum):
     EXACT_ENTROPY = "exact_entropy"
 
 
-ENGINE_PACE = frozenset({"batch_size", "num_threads", "stall_seconds", "call_seconds", "price", "launch"})
+ENGINE_PACE = frozenset(
+    {"batch_size", "score_tokens", "num_threads", "stall_seconds", "call_seconds", "price", "launch"}
+)
 """Settings that change how fast and at what price a model works, and nothing of what it says."""
 
 
 class EngineConfig(BaseModel):
     """Which model runs where.
 
-    The engine `hf` runs it in a child process: `batch_size` rows decode together. `openai` asks the servers of
+    The engine `hf` runs it in a child process: `batch_size` rows decode together, `score_tokens` tokens are scored
+    together. `openai` asks the servers of
     `server`; `vllm` starts its own, by `launch`. After `stall_seconds` without a sign of life it is given up, and
     so it is when one shard took `call_seconds`. `price` is what its tokens or hours cost, for the books.
     """
@@ -55,6 +58,7 @@ class EngineConfig(BaseModel):
     dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
     device: str = "auto"
     batch_size: int = Field(default=64, ge=1)
+    score_tokens: int = Field(default=8192, ge=1)
     num_threads: int | None = Field(default=None, ge=1)
     stall_seconds: float = Field(default=600.0, gt=0)
     call_seconds: float = Field(default=4 * 3600.0, gt=0)
@@ -180,7 +184,8 @@ class ScoreResult:
     """Teacher-forced log-probabilities and entropies of the given tokens, shape [T], nats.
 
     The entropies are None where the engine does not tell them; `entropy_radii` and `entropy_source` are
-    those of `Completion`.
+    those of `Completion`. `num_read_tokens` are those that were read for this request, prompt and context among
+    them; what was read for another counts there. None where the engine does not know.
     """
 
     request_id: str
@@ -188,6 +193,7 @@ class ScoreResult:
     entropies: np.ndarray | None
     entropy_radii: np.ndarray | None = None
     entropy_source: str = EXACT
+    num_read_tokens: int | None = None
 
 
 @dataclass(frozen=True)

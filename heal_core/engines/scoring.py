@@ -1,13 +1,14 @@
 """Teacher-forced scoring: given tokens -> their log-probabilities and entropies.
 
-Rows are padded on the right: under causal attention no real token sees the padding,
-so no mask is needed. What does not belong here: what the scores mean (`pure`).
+What several requests begin with is read once, where the model allows it (`packable`). Rows
+are padded on the right: under causal attention no real token sees the padding, so rows
+that share nothing need no mask. What does not belong here: what the scores mean (`pure`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,130 +17,136 @@ import torch
 from heal_core.chat import encode_text
 from heal_core.engines.base import ScoreRequest, ScoreResult
 from heal_core.engines.loading import LoadedModel
-from heal_core.kernels.entropy import MAX_CHUNK_LOGITS, entropy_and_logprobs
+from heal_core.engines.packable import tree_arguments, why_not_packable
+from heal_core.engines.packing import Row, Tree, batches, grow_trees, single_trees
+from heal_core.kernels.entropy import entropy_and_logprobs
+from heal_core.kernels.head import head_entropy_and_logprobs
 
-_BATCH_TOKENS = 8192
+_logger = logging.getLogger("heal")  # in the child its log
+
+_Measure = Callable[
+    [LoadedModel, torch.Tensor, dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor],
+    tuple[torch.Tensor, torch.Tensor],
+]
 
 
-@dataclass(frozen=True)
-class _Row:
-    request_id: str
-    ids: tuple[int, ...]
-    num_scored: int
-
-
-def score(loaded: LoadedModel, requests: Sequence[ScoreRequest], beat: Callable[[], None]) -> Iterator[ScoreResult]:
-    """Yield the scores of each request's tokens, longest rows first.
+def score(
+    loaded: LoadedModel,
+    requests: Sequence[ScoreRequest],
+    beat: Callable[[], None],
+    max_tokens: int = 8192,
+) -> Iterator[ScoreResult]:
+    """Yield the scores of each request's tokens, in no order that matters.
 
     Args:
         loaded: The model.
         requests: What to score; a request without tokens gets empty arrays.
         beat: Called before every batch, as a sign of life; may raise to stop.
+        max_tokens: Tokens to read at a time, padding included; one row may be longer.
 
     Raises:
         RequestError: If a row exceeds the context.
     """
     rows = _rows(loaded, requests)
-    run = _plain_head_logits if has_plain_head(loaded) else _full_logits
-    for batch in _batches(rows):
+    trees = grow_trees(rows, max_tokens)
+    if any(tree.is_branched for tree in trees) and (reason := why_not_packable(loaded)) is not None:
+        _logger.warning("%s: scoring reads each request alone: %s", loaded.description.model_name_or_path, reason)
+        trees = single_trees(rows)
+    measure = _measure_plain_head if has_plain_head(loaded) else _measure_whole_model
+    for batch in batches(trees, max_tokens):
         beat()
-        yield from _score_batch(loaded, batch, run)
+        yield from _score_batch(loaded, batch, measure)
 
 
 @torch.inference_mode()
 def has_plain_head(loaded: LoadedModel) -> bool:
-    """Return whether logits are the output layer applied to the hidden states and nothing else.
+    """Return whether logits are a linear layer applied to the hidden states and nothing else.
 
     Some architectures scale or cap them, which shows on any tokens but padding, whose
-    embedding may be 0. Those models must run whole.
+    embedding may be 0; some layers only look linear (quantised ones). Those models must run whole.
     """
+    head: Any = loaded.model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:
+        return False
     ids = torch.linspace(0, loaded.description.vocabulary_size - 1, 8, device=loaded.device).long()[None]
     whole = loaded.model(input_ids=ids, use_cache=False).logits
     # exactly: a soft cap moves small logits by very little
-    return torch.equal(whole, _hidden_to_logits(loaded, _hidden_states(loaded, ids)))
+    return torch.equal(whole, head(_hidden_states(loaded, ids)))
 
 
-def _rows(loaded: LoadedModel, requests: Sequence[ScoreRequest]) -> list[_Row]:
+def _rows(loaded: LoadedModel, requests: Sequence[ScoreRequest]) -> list[Row]:
     prompt_ids = {prompt: loaded.prompt_ids(prompt) for prompt in dict.fromkeys(r.prompt for r in requests)}
     cue_ids = {cue: encode_text(loaded.tokenizer, cue) for cue in dict.fromkeys(r.cue for r in requests)}
+    texts = dict.fromkeys(r.text for r in requests if r.text is not None)
+    text_ids = {text: encode_text(loaded.tokenizer, text) for text in texts}
     rows = []
     for request in requests:
-        scored = request.token_ids if request.text is None else encode_text(loaded.tokenizer, request.text)
+        scored = request.token_ids if request.text is None else text_ids[request.text]
         ids = (*prompt_ids[request.prompt], *request.context_token_ids, *cue_ids[request.cue], *scored)
         loaded.check_length(request.request_id, ids, 0, "score less, or use a model with a longer context")
-        rows.append(_Row(request.request_id, ids, len(scored)))
-    return sorted(rows, key=lambda row: -len(row.ids))
-
-
-def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """Yield runs of rows, sorted by length, whose rectangle stays within the token budget."""
-    start = 0
-    while start < len(rows):
-        size = max(1, _BATCH_TOKENS // len(rows[start].ids))
-        yield list(rows[start : start + size])
-        start += size
+        rows.append(Row(request.request_id, ids, len(scored)))
+    return rows
 
 
 @torch.inference_mode()
-def _score_batch(
-    loaded: LoadedModel,
-    rows: Sequence[_Row],
-    run: Callable[[LoadedModel, torch.Tensor, torch.Tensor, torch.Tensor], Iterator[torch.Tensor]],
-) -> list[ScoreResult]:
-    ids = torch.full((len(rows), len(rows[0].ids)), loaded.pad_id)
-    for index, row in enumerate(rows):
-        ids[index, : len(row.ids)] = torch.tensor(row.ids)
-    counts = np.array([row.num_scored for row in rows])
-    row_index = np.repeat(np.arange(len(rows)), counts)
-    columns = np.concatenate([np.arange(len(row.ids) - row.num_scored, len(row.ids)) for row in rows])
-    at, column = torch.from_numpy(row_index).to(loaded.device), torch.from_numpy(columns).to(loaded.device)
+def _score_batch(loaded: LoadedModel, trees: list[Tree], measure: _Measure) -> list[ScoreResult]:
+    ids = torch.full((len(trees), len(trees[0].ids)), loaded.pad_id)
+    for index, tree in enumerate(trees):
+        ids[index, : len(tree.ids)] = torch.tensor(tree.ids)
     ids = ids.to(loaded.device)
-    targets = ids[at, column]
-    entropies: list[np.ndarray] = []
-    logprobs: list[np.ndarray] = []
-    # the distribution of a token stands at the position before it
-    for logits in run(loaded, ids, at, column - 1) if len(columns) else ():
-        done = sum(len(part) for part in entropies)
-        entropy, logprob = entropy_and_logprobs(logits, targets[done : done + len(logits)])
-        entropies.append(entropy.cpu().numpy())
-        logprobs.append(logprob.cpu().numpy())
-    splits = np.cumsum(counts)[:-1]
-    empty = np.empty(0, dtype=np.float32)
+    arguments = tree_arguments(trees, loaded.model.dtype, loaded.device) if trees[0].is_branched else {}
+    columns = [column for tree in trees for column in tree.columns]
+    at = np.repeat(np.arange(len(trees)), [sum(len(c[1:]) for c in tree.columns) for tree in trees])
+    entropies = logprobs = torch.empty(0)
+    if len(at):
+        # the distribution of a token stands at the one before it
+        places = (at, np.concatenate([c[:-1] for c in columns]), np.concatenate([c[1:] for c in columns]))
+        row, column, target = (torch.from_numpy(place).to(loaded.device) for place in places)
+        entropies, logprobs = measure(loaded, ids, arguments, row, column, ids[row, target])
+    splits = np.cumsum([len(c[1:]) for c in columns])[:-1]
     return [
-        ScoreResult(row.request_id, logprob, entropy)
-        for row, logprob, entropy in zip(
-            rows,
-            np.split(np.concatenate([empty, *logprobs]), splits),
-            np.split(np.concatenate([empty, *entropies]), splits),
+        ScoreResult(row.request_id, logprob, entropy, num_read_tokens=num_new)
+        for (row, num_new), logprob, entropy in zip(
+            ((row, num_new) for tree in trees for row, num_new in zip(tree.rows, tree.num_new, strict=True)),
+            np.split(logprobs.cpu().numpy(), splits),
+            np.split(entropies.cpu().numpy(), splits),
             strict=True,
         )
     ]
 
 
-def _plain_head_logits(
-    loaded: LoadedModel, ids: torch.Tensor, at: torch.Tensor, column: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    """Yield logits of the wanted positions only, in chunks of bounded memory, shape [<= T, V]."""
-    hidden = _hidden_states(loaded, ids)[at, column]
-    for chunk in torch.split(hidden, max(1, MAX_CHUNK_LOGITS // loaded.description.vocabulary_size)):
-        yield _hidden_to_logits(loaded, chunk)
-
-
-def _full_logits(
-    loaded: LoadedModel, ids: torch.Tensor, at: torch.Tensor, column: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    """Yield the same row by row from the model as a whole; `at` never decreases."""
-    for index in torch.unique_consecutive(at):
-        wanted = column[at == index]
-        yield loaded.model(input_ids=ids[index][None], use_cache=False, logits_to_keep=wanted).logits[0]
-
-
-def _hidden_states(loaded: LoadedModel, ids: torch.Tensor) -> torch.Tensor:
-    hidden: torch.Tensor = loaded.model.base_model(input_ids=ids, use_cache=False)[0]
-    return hidden
-
-
-def _hidden_to_logits(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
+def _measure_plain_head(
+    loaded: LoadedModel,
+    ids: torch.Tensor,
+    arguments: dict[str, torch.Tensor],
+    at: torch.Tensor,
+    column: torch.Tensor,
+    targets: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the distributions at the given places say of `targets`, entropies first, shape [T] each."""
     head: Any = loaded.model.get_output_embeddings()
-    logits: torch.Tensor = head(hidden)
-    return logits
+    hidden = _hidden_states(loaded, ids, **arguments)[at, column]
+    return head_entropy_and_logprobs(hidden, head.weight, targets, head.bias)
+
+
+def _measure_whole_model(
+    loaded: LoadedModel,
+    ids: torch.Tensor,
+    arguments: dict[str, torch.Tensor],
+    at: torch.Tensor,
+    column: torch.Tensor,
+    targets: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same tree by tree from the model as a whole; `at` never decreases."""
+    parts = []
+    for index in torch.unique_consecutive(at):
+        own = {name: argument[index][None] for name, argument in arguments.items()}
+        wanted = column[at == index]
+        logits = loaded.model(input_ids=ids[index][None], use_cache=False, logits_to_keep=wanted, **own).logits[0]
+        parts.append(entropy_and_logprobs(logits, targets[at == index]))
+    return torch.cat([entropy for entropy, _ in parts]), torch.cat([logprob for _, logprob in parts])
+
+
+def _hidden_states(loaded: LoadedModel, ids: torch.Tensor, **arguments: torch.Tensor) -> torch.Tensor:
+    hidden: torch.Tensor = loaded.model.base_model(input_ids=ids, use_cache=False, **arguments)[0]
+    return hidden

@@ -11,10 +11,11 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from heal_core.engines.base import EngineConfig, ScoreRequest, ScoreResult
 from heal_core.engines.hf import Alive, Call, Done, Failed, Item, Ready
 from heal_core.engines.loading import LoadedModel, load
 from heal_core.errors import HealError
@@ -61,14 +62,14 @@ def main(arguments: list[str]) -> int:
         except EOFError:
             return 0
         if isinstance(message, Call):  # else a cancellation that came after the end of its call
-            connection.send(_serve(loaded, config.batch_size, message, connection))
+            connection.send(_serve(loaded, config, message, connection))
 
 
-def _serve(loaded: LoadedModel, batch_size: int, call: Call, connection: Connection[Any, Any]) -> Done | Failed:
+def _serve(loaded: LoadedModel, config: EngineConfig, call: Call, connection: Connection[Any, Any]) -> Done | Failed:
     """Send the results of one call; return how it ended."""
     pulse = _Pulse(connection)
     try:
-        for value in _results(loaded, batch_size, call, pulse):
+        for value in _results(loaded, config, call, pulse):
             connection.send(Item(value))
     except _CancelledError:
         return Done()
@@ -77,7 +78,7 @@ def _serve(loaded: LoadedModel, batch_size: int, call: Call, connection: Connect
     return Done()
 
 
-def _results(loaded: LoadedModel, batch_size: int, call: Call, pulse: _Pulse) -> Iterator[Any]:
+def _results(loaded: LoadedModel, config: EngineConfig, call: Call, pulse: _Pulse) -> Iterator[Any]:
     from heal_core.engines.reading import read
     from heal_core.engines.sampling import generate
     from heal_core.engines.scoring import score
@@ -85,11 +86,15 @@ def _results(loaded: LoadedModel, batch_size: int, call: Call, pulse: _Pulse) ->
     match call.method:
         case "generate":
             requests, sampling = call.arguments
-            yield from generate(loaded, requests, sampling, batch_size, pulse)
+            yield from generate(loaded, requests, sampling, config.batch_size, pulse)
         case "score":
-            yield from score(loaded, call.arguments[0], pulse)
+            yield from score(loaded, call.arguments[0], pulse, config.score_tokens)
         case "read":
-            yield from read(loaded, call.arguments[0], lambda requests: score(loaded, requests, pulse), pulse)
+
+            def read_tokens(requests: Sequence[ScoreRequest]) -> Iterator[ScoreResult]:
+                return score(loaded, requests, pulse, config.score_tokens)
+
+            yield from read(loaded, call.arguments[0], read_tokens, pulse)
         case "count_prompt_tokens":
             for prompt in call.arguments[0]:
                 pulse()

@@ -164,9 +164,9 @@ class CompletionsApi:
             ) from error
         logprobs = np.array([token.logprob for token in tokens], dtype=np.float32)
         if num_top == 0:
-            return ScoreResult(request.request_id, logprobs, None)
+            return ScoreResult(request.request_id, logprobs, None, num_read_tokens=len(ids))
         entropies, radii = self._entropies(tokens)
-        return ScoreResult(request.request_id, logprobs, entropies, radii, f"top_{num_top}")
+        return ScoreResult(request.request_id, logprobs, entropies, radii, f"top_{num_top}", len(ids))
 
     def scored_ids(self, request: ScoreRequest) -> tuple[tuple[int, ...], int]:
         """Return all tokens of a request, and how many of them, at the end, are scored.

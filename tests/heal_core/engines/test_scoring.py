@@ -1,4 +1,5 @@
 import json
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import GraniteConfig, GraniteForCausalLM
+from transformers import GraniteConfig, GraniteForCausalLM, MistralConfig, MistralForCausalLM
 
+from heal_core.engines import scoring
 from heal_core.engines.base import EngineConfig, GenerationRequest, SamplingConfig, ScoreRequest, ScoreResult
 from heal_core.engines.loading import LoadedModel, load
 from heal_core.engines.sampling import generate
@@ -127,3 +129,92 @@ def test_a_model_that_scales_its_logits_is_run_whole(teacher: LoadedModel) -> No
 def test_a_text_beyond_the_context_is_refused(teacher: LoadedModel) -> None:
     with pytest.raises(ModelError, match="more than the context"):
         run(teacher, ScoreRequest("long", PROMPTS[0], token_ids=(5,) * teacher.description.context_tokens))
+
+
+def pure_requests(loaded: LoadedModel, num_texts: int = 3, num_steps: int = 6) -> list[ScoreRequest]:
+    """Return what PURE asks of some texts: each whole, hinted, and two forms of an answer after each step."""
+    requests = []
+    for number in range(num_texts):
+        step_ids = [
+            loaded.tokenizer(f"{n}. {17 + number} - {n} = {17 + number - n}.\n\n", add_special_tokens=False).input_ids
+            for n in range(1, num_steps + 1)
+        ]
+        text = tuple(token for step in step_ids for token in step)
+        ends = np.cumsum([0, *map(len, step_ids)])
+        prompt = PROMPTS[number % 2]
+        requests.append(ScoreRequest(f"{number}/plain", prompt, token_ids=text))
+        requests.append(ScoreRequest(f"{number}/hinted", PROMPTS[2], text[: ends[1]], token_ids=text[ends[1] :]))
+        requests.extend(
+            ScoreRequest(f"{number}/U{k}/{form}", prompt, text[:end], ANSWER_CUE, text=form)
+            for k, end in enumerate(ends)
+            for form in ("4", "42}", "\\frac{4}{2}}")
+        )
+        requests.append(ScoreRequest(f"{number}/nothing", prompt, text))
+    return requests
+
+
+def assert_same(one: dict[str, ScoreResult], other: dict[str, ScoreResult]) -> None:
+    assert one.keys() == other.keys()
+    for request_id, result in one.items():
+        np.testing.assert_allclose(result.logprobs, other[request_id].logprobs, atol=1e-4, err_msg=request_id)
+        np.testing.assert_allclose(result.entropies, other[request_id].entropies, atol=1e-4, err_msg=request_id)
+
+
+def test_requests_that_share_their_beginning_score_as_each_alone(teacher: LoadedModel) -> None:
+    requests = pure_requests(teacher)
+    alone = {name: result for request in requests for name, result in run(teacher, request).items()}
+    together = run(teacher, *requests)
+    assert_same(together, alone)
+    # what is read once counts once: a third of all tokens, at least
+    num_read = sum(result.num_read_tokens for result in together.values())
+    assert 3 * num_read < sum(result.num_read_tokens for result in alone.values())
+    whole = next(r for r in requests if r.request_id == "0/plain")
+    assert alone["0/plain"].num_read_tokens == len(teacher.prompt_ids(whole.prompt)) + len(whole.token_ids)
+
+
+def test_scores_do_not_depend_on_how_much_is_read_at_a_time(
+    teacher: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = pure_requests(teacher)
+    roomy = run(teacher, *requests)
+    shapes = []
+    read = scoring._hidden_states
+
+    def counted(loaded: LoadedModel, ids: torch.Tensor, **arguments: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(ids.shape))
+        return read(loaded, ids, **arguments)
+
+    monkeypatch.setattr(scoring, "_hidden_states", counted)
+    tight = {result.request_id: result for result in score(teacher, requests, lambda: None, 300)}
+    assert_same(tight, roomy)
+    assert max(rows * columns for rows, columns in shapes) <= 300
+    assert len(shapes) > 3
+
+
+def test_a_model_with_a_window_reads_each_request_alone_and_says_so(
+    teacher: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=teacher.description.vocabulary_size, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, sliding_window=16, pad_token_id=teacher.pad_id,
+    )  # fmt: skip
+    mistral = replace(teacher, model=MistralForCausalLM(config).to(teacher.device).eval())
+    requests = pure_requests(mistral, num_texts=1)
+    with caplog.at_level(logging.WARNING, logger="heal"):
+        together = run(mistral, *requests)
+    assert "reads each request alone: it has a sliding window of 16 tokens" in caplog.text
+    assert_same(together, {name: r for request in requests for name, r in run(mistral, request).items()})
+
+
+def test_a_model_that_scales_its_logits_reads_what_is_shared_once_too(teacher: LoadedModel) -> None:
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=teacher.description.vocabulary_size, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, logits_scaling=0.05, pad_token_id=teacher.pad_id,
+    )  # fmt: skip
+    granite = replace(teacher, model=GraniteForCausalLM(config).to(teacher.device).eval())
+    requests = pure_requests(granite, num_texts=2)
+    together = run(granite, *requests)
+    assert_same(together, {name: r for request in requests for name, r in run(granite, request).items()})
+    assert min(r.num_read_tokens for r in together.values()) < 20

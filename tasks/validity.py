@@ -135,7 +135,7 @@ def build_shortcuts(session: Session, natural: Sequence[Continuation], rationale
     Args:
         rationales: The row that justifies the answer, by the natural text whose words state it.
     """
-    seed = session.config.seed
+    seed, line_break = session.config.seed, line_break_of(natural)
     sampled = read_tokens(session.store, list(rationales.values()))
     shortcuts: list[Shortcut] = []
     unbuilt: list[Unbuilt] = []
@@ -144,12 +144,12 @@ def build_shortcuts(session: Session, natural: Sequence[Continuation], rationale
         index = numbers.setdefault(donor.path.trajectory_id, 0)
         numbers[donor.path.trajectory_id] += 1
         built = {
-            TextKind.PASTED: (paste_answer(donor, index, seed), "no_reasoning"),
-            TextKind.BORROWED: (borrow_reasoning(donor, natural, index, seed), "no_other_problem"),
+            TextKind.PASTED: (paste_answer(donor, index, seed, line_break), "no_reasoning"),
+            TextKind.BORROWED: (borrow_reasoning(donor, natural, index, seed, line_break), "no_other_problem"),
         }
         if donor.row_id in rationales:
             row_id = rationales[donor.row_id]
-            made = rationalise(donor, row_id, _tokens(sampled[row_id]), index)
+            made = rationalise(donor, row_id, _tokens(sampled[row_id]), index, line_break)
             built[TextKind.RATIONALISED] = (made, "")
         for kind, (shortcut, why_not) in built.items():
             if shortcut is None:

@@ -89,7 +89,7 @@ def describe_verdict(test: dict[str, Any]) -> str:
 
 def _table(test: dict[str, Any]) -> Table:
     table = Table(
-        title=f"validity test {test['validity_id']}: AUROC, shortcut against natural, with 95 % intervals",
+        title=f"validity test {test['validity_id']}: AUROC of shortcut against natural, 95 % intervals",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -78,8 +78,10 @@ class Continuation:
         _, steps = split_steps(self.tokens.text, self.tokens.token_starts, self.steps)
         texts = [self.tokens.text[step.start_char : step.end_char] for step in steps]
         span = find_span(texts, self.path.reference, 0)
-        last = self.closing_start
-        return tuple(step.end_token for step in steps[: span[1] if span else 0] if step.end_token <= last)
+        chars = [*self.tokens.token_starts.tolist(), len(self.tokens.text)]
+        # a token that begins in a step may be the first word of the next one, with the space between them
+        ends = [step.end_token - (chars[step.end_token] > step.end_char) for step in steps[: span[1] if span else 0]]
+        return tuple(end for end in ends if 0 < end <= self.closing_start)
 
     @cached_property
     def closing_start(self) -> int:
@@ -94,6 +96,12 @@ class Continuation:
     def reasoning(self, num_steps: int) -> Tokens:
         """Return the first steps of the reasoning."""
         return self.tokens.cut(0, self.reasoning_ends[num_steps - 1] if num_steps else 0)
+
+    def whole_reasoning(self) -> Tokens:
+        """Return all of it that can stand alone: without a first step that goes on from within a sentence."""
+        ends = self.reasoning_ends
+        is_within = bool(self.path.prefix) and not self.path.prefix[-1].isspace()
+        return self.tokens.cut(ends[0] if is_within and len(ends) > 1 else 0, ends[-1])
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def rationale_slot(
     model would end its turn after the answer.
 
     Args:
-        line_break: A token that is a line break, to stand after the answer; without tokens where there is none.
+        line_break: Of `find_line_break`, to stand after the answer.
     """
     path = donor.path
     said = donor.closing + line_break + donor.tokens.cut(0, 1)
@@ -196,18 +204,24 @@ def find_line_break(texts: Sequence[Tokens]) -> Tokens:
     return found
 
 
-def paste_answer(donor: Continuation, index: int, seed: int) -> Shortcut | None:
+def _close(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tokens:
+    """Return reasoning with the donor's closing line behind it, on a line of its own."""
+    stands_alone = not reasoning.text or reasoning.text.endswith("\n")
+    return reasoning + donor.closing if stands_alone else reasoning + line_break + donor.closing
+
+
+def paste_answer(donor: Continuation, index: int, seed: int, line_break: Tokens) -> Shortcut | None:
     """Return a natural text whose answer comes after a random step, at least one before its place; None without any."""
     num_steps = len(donor.reasoning_ends)
     if not num_steps:
         return None
     drawn = int(content_key("pasted", seed, donor.row_id)[:15], 16)
     num_kept = 1 + drawn % (num_steps - 1) if num_steps > 1 else 0
-    tokens = donor.reasoning(num_kept) + donor.closing
+    tokens = _close(donor.reasoning(num_kept), donor, line_break)
     return Shortcut(TextKind.PASTED, donor.path, index, tokens, (donor.row_id,))
 
 
-def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index: int) -> Shortcut:
+def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index: int, line_break: Tokens) -> Shortcut:
     """Return the justification with the answer behind it, as if it had led there.
 
     Args:
@@ -215,11 +229,13 @@ def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index
     """
     opening = donor.tokens.cut(0, 1)
     justified = rationale.cut(0, statement_start(rationale, donor.path, is_last=False))
-    tokens = opening + justified + donor.closing
+    tokens = _close(opening + justified, donor, line_break)
     return Shortcut(TextKind.RATIONALISED, donor.path, index, tokens, (donor.row_id, rationale_id))
 
 
-def borrow_reasoning(donor: Continuation, others: Sequence[Continuation], index: int, seed: int) -> Shortcut | None:
+def borrow_reasoning(
+    donor: Continuation, others: Sequence[Continuation], index: int, seed: int, line_break: Tokens
+) -> Shortcut | None:
     """Return the reasoning of another problem with this one's answer; None where no other problem has any.
 
     Args:
@@ -229,5 +245,5 @@ def borrow_reasoning(donor: Continuation, others: Sequence[Continuation], index:
     if not candidates:
         return None
     other = min(candidates, key=lambda o: content_key("borrowed", seed, donor.row_id, o.row_id))
-    tokens = other.reasoning(len(other.reasoning_ends)) + donor.closing
+    tokens = _close(other.whole_reasoning(), donor, line_break)
     return Shortcut(TextKind.BORROWED, donor.path, index, tokens, (donor.row_id, other.row_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,9 @@ def tokens_of(text: str) -> Tokens:
     return Tokens(text, np.array([sum(map(ord, word)) for word in words]), np.array(starts))
 
 
+BREAK = tokens_of("\n\n")
+
+
 def path_of(problem: str = "p", row: str = "w0", reference: Reference | None = None) -> BrokenPath:
     prefix = "1. 1 + 2 = 3.\n\n"
     ids = tuple(tokens_of(prefix).token_ids.tolist())
@@ -64,22 +68,22 @@ def test_reasoning_ends_before_the_step_that_asserts_the_answer() -> None:
 
 
 def test_the_answer_is_pasted_where_a_step_at_least_is_missing() -> None:
-    seen = {paste_answer(continuation(row=f"t{n}"), 0, seed=0).tokens.text for n in range(20)}
+    seen = {paste_answer(continuation(row=f"t{n}"), 0, 0, BREAK).tokens.text for n in range(20)}
     # of two steps of reasoning exactly one may stay
     assert seen == {"2. 3 + 4 = 7.\n\nThe final answer is \\boxed{42}"}
     longer = NATURAL.replace("4. 35", "4. 5 * 1 = 5.\n\n5. 5 + 30 = 35.\n\n6. 35")
-    kept = {paste_answer(continuation(longer, f"t{n}"), 0, seed=0).tokens.text.count("=") for n in range(60)}
+    kept = {paste_answer(continuation(longer, f"t{n}"), 0, 0, BREAK).tokens.text.count("=") for n in range(60)}
     assert kept == {1, 2, 3}
-    shortcut = paste_answer(continuation(longer), 1, seed=0)
+    shortcut = paste_answer(continuation(longer), 1, 0, BREAK)
     assert is_consistent(shortcut.tokens)
     assert (shortcut.sources, shortcut.index) == (("t0",), 1)
-    assert paste_answer(continuation(longer), 1, seed=0).slot_id("r") == shortcut.slot_id("r")
+    assert paste_answer(continuation(longer), 1, 0, BREAK).slot_id("r") == shortcut.slot_id("r")
 
 
 def test_of_one_step_nothing_stays_and_of_none_nothing_is_built() -> None:
     one = continuation("2. 3 + 4 = 7.\n\nThe final answer is \\boxed{42}")
-    assert paste_answer(one, 0, seed=0).tokens.text == "The final answer is \\boxed{42}"
-    assert paste_answer(continuation("The final answer is \\boxed{42}"), 0, seed=0) is None
+    assert paste_answer(one, 0, 0, BREAK).tokens.text == "The final answer is \\boxed{42}"
+    assert paste_answer(continuation("The final answer is \\boxed{42}"), 0, 0, BREAK) is None
 
 
 def test_reasoning_is_borrowed_from_another_problem_only() -> None:
@@ -87,12 +91,32 @@ def test_reasoning_is_borrowed_from_another_problem_only() -> None:
     other_path = path_of("q", "w9", Reference("9"))
     other = continuation("2. 3 * 2 = 6.\n\n3. 6 + 3 = 9.\n\nThe final answer is \\boxed{9}", "t9", other_path)
     same = continuation(row="t1", path=path_of(row="w1"))
-    shortcut = borrow_reasoning(donor, [donor, same, other], 0, seed=0)
+    shortcut = borrow_reasoning(donor, [donor, same, other], 0, 0, BREAK)
     assert shortcut is not None
     assert shortcut.tokens.text == "2. 3 * 2 = 6.\n\nThe final answer is \\boxed{42}"
     assert (shortcut.path, shortcut.sources) == (donor.path, ("t0", "t9"))
     assert is_consistent(shortcut.tokens)
-    assert borrow_reasoning(donor, [donor, same], 0, seed=0) is None
+    assert borrow_reasoning(donor, [donor, same], 0, 0, BREAK) is None
+
+
+def test_a_word_of_the_next_step_does_not_stay_and_the_answer_has_a_line_of_its_own() -> None:
+    sentences = StepsConfig(step_separator="sentence", min_step_tokens=1)
+    text = "We add 3 + 4 = 7. Then 7 * 5 = 35. So 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
+    donor = Continuation("t0", path_of(), tokens_of(text), sentences)
+    # the word " Then" begins, with its space, in the first sentence
+    assert donor.reasoning(1).text == "We add 3 + 4 = 7."
+    shortcut = paste_answer(donor, 0, 0, BREAK)
+    assert shortcut is not None
+    assert shortcut.tokens.text == "We add 3 + 4 = 7.\n\nThe final answer is \\boxed{42}"
+    assert is_consistent(shortcut.tokens)
+
+
+def test_what_goes_on_from_within_a_sentence_is_not_borrowed() -> None:
+    within = replace(path_of("q", "w9", Reference("9")), prefix="1. First", prefix_token_ids=(1, 2))
+    text = ", 3 * 2 = 6.\n\n2. 6 + 1 = 7.\n\n3. 7 + 2 = 9.\n\nThe final answer is \\boxed{9}"
+    shortcut = borrow_reasoning(continuation(), [continuation(text, "t9", within)], 0, 0, BREAK)
+    assert shortcut is not None
+    assert shortcut.tokens.text == "2. 6 + 1 = 7.\n\nThe final answer is \\boxed{42}"
 
 
 def test_a_rationale_is_sampled_after_the_answer_and_put_before_it() -> None:
@@ -106,7 +130,7 @@ def test_a_rationale_is_sampled_after_the_answer_and_put_before_it() -> None:
     assert slot.parent_id == "t0"
     assert slot.limit_tokens == 100 - len(slot.prefix_token_ids)
     sampled = tokens_of(" 3 * 14 is it.\n\nThe answer is \\boxed{40}. Or more.")
-    shortcut = rationalise(donor, "r0", sampled, 0)
+    shortcut = rationalise(donor, "r0", sampled, 0, BREAK)
     # its own statement, and what is behind it, goes: the right one stands there
     assert shortcut.tokens.text == "2. 3 * 14 is it.\n\nThe final answer is \\boxed{42}"
     assert is_consistent(shortcut.tokens)
@@ -132,10 +156,13 @@ def test_as_many_kinds_are_planned_as_there_are() -> None:
 
 
 def test_shortcuts_of_other_tokens_have_other_places() -> None:
-    one, other = paste_answer(continuation(), 0, 0), paste_answer(continuation(NATURAL.replace("3 + 4", "4 + 3")), 0, 0)
+    one, other = (
+        paste_answer(continuation(), 0, 0, BREAK),
+        paste_answer(continuation(NATURAL.replace("3 + 4", "4 + 3")), 0, 0, BREAK),
+    )
     assert one is not None and other is not None
     assert one.slot_id("recipe") != other.slot_id("recipe")
-    assert one.slot_id("recipe") == paste_answer(continuation(), 0, 0).slot_id("recipe")  # type: ignore[union-attr]
+    assert one.slot_id("recipe") == paste_answer(continuation(), 0, 0, BREAK).slot_id("recipe")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(None, 5), (5, 5), (3, 3), (2, 2)])

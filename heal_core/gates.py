@@ -1,49 +1,36 @@
 """Gates on answer-conditioned text: signs that a hint or a solution leans on the answer it was shown.
 
-`check_hint` is G1; `check_text` runs G2, G3, G4, G5 and G10 on repairs, on guided
-samples, and on base rollouts too, which give the false-positive rate. What does not
-belong here: whether the answer is right (`verify`), how the answer is found (`reference`, `answers`),
-scores that need a model (`pure`).
+`examine_hint` is G1; `examine_text` says what each of G2 to G10 finds, and `first_refusal` which of those that
+refuse in a run comes first. Repairs and guided samples pass through them, and base rollouts too, which give the
+false-positive rates. What does not belong here: whether the answer is right (`verify`), how the answer is found
+(`reference`, `answers`), the wording that gates look for (`gate_rules`), scores that need a model (`pure`).
 Source: METHOD section 4 (docs/method.md).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from heal_core.errors import ShapeError
-from heal_core.records import GateResult
+from heal_core.gate_rules import GateRules, count_matches, find_first, shipped_rules
+from heal_core.loops import most_repeats
+from heal_core.records import GateFinding, GateResult
 from heal_core.reference import CodeReference, Reference
+from heal_core.scripts import find_foreign
+from heal_core.seams import find_bad_seam
 
 TextGate = Literal["G2", "G3", "G4", "G5", "G10"]
+FormGate = Literal["G7", "G8", "G9"]
 
-_ANSWER = r"(?:(?:final|correct|right|true|known|expected|actual) )*answer\b(?! (?:choice|option|format))"
-META_REFERENCES = (
-    r"\b(?:the|this|that|your|given|provided) hints?\b",
-    r"\bas hinted\b",
-    rf"\bgiven (?:that )?(?:the|this) {_ANSWER}",
-    r"\b(?:the|this) (?:given|provided|known|stated|supplied|reference) answer\b",
-    rf"\bthe {_ANSWER} (?:is|was|has been) (?:already )?(?:given|provided|supplied)\b(?! (?:by|as|in)\b)",
-    rf"\b(?:we|I) (?:already )?know (?:that )?the {_ANSWER}",
-    rf"\b(?:told|informed) (?:that )?the {_ANSWER}",
-    r"\bas (?:was )?provided\b(?! (?:in|by) the (?:problem|question|statement|figure|diagram|table))",
-    rf"\bwork(?:s|ed|ing)? back(?:wards?)? from (?:the|this|that) (?:{_ANSWER}|result\b)",
-    r"\bwithout mentioning\b",
-    r"(?:根据|按照|依据|依照|参考|正如|利用)(?:所给|给出|给定|上述|以上|上面|该|这个|此)?的?提示",
-    r"(?:这个|这条|该|此|上述|上面的)提示",
-    r"提示(?:中|里|说|告诉|指出|表明|提到|给出)",
-    r"(?:已知|给定|所给|给出的|提供的|参考|标准)的?(?:最终|正确)?答案",
-    r"答案(?:已经|已)(?:给出|给定|知道|知)",
-    r"(?:从|由|根据)(?:最终|正确|已知)*的?答案(?:出发|倒推|反推|逆推|往回推|倒着推)",
-)
-"""Phrases that only someone who was shown a hint or an answer writes (G2), as patterns without case."""
+GATES = ("G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10")
+"""Those on texts, in METHOD's order."""
 
 _OPERAND = (  # an expression without words; its length is bounded so that a search stays linear
     r"(?:[^\S\n]|[-+*/^\u00d7·÷()\[\]{}%|!]|[0-9]|[.,](?=[0-9])|\\[A-Za-z]+|_|(?<![A-Za-z])[A-Za-z](?![A-Za-z])){0,120}"
@@ -55,16 +42,45 @@ _LATEX_MATH = re.compile(r"\$\$.{1,2000}?\$\$|\$[^$]{1,2000}\$|\\\(.{1,2000}?\\\
 class GatesConfig(BaseModel):
     """Which gates refuse, and their limits as shares of the repaired tokens or of the natural length.
 
-    `enabled` is a set: the gates always run in METHOD's order.
+    `enabled` are those on the use of the answer, `form` those on the form of the text: sets, since gates always
+    run in METHOD's order. `rules` are patterns beside those that HEAL ships.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: tuple[TextGate, ...] = ("G2", "G3", "G4", "G5", "G10")
+    form: tuple[FormGate, ...] = ("G7", "G8", "G9")
     early_fraction: float = Field(default=0.1, ge=0, le=1)
     late_fraction: float = Field(default=0.6, ge=0, le=1)
     min_length_ratio: float = Field(default=0.3, ge=0)
     min_natural_paths: int = Field(default=20, ge=1)
+    max_foreign_share: float = Field(default=0.01, ge=0, le=1)
+    loop_ngram: int = Field(default=20, ge=1)
+    loop_repeats: int = Field(default=5, ge=2)
+    rules: GateRules = GateRules()
+
+    @field_validator("enabled", "form", mode="before")
+    @classmethod
+    def _tell_where_a_gate_is_set(cls, given: Any, info: Any) -> Any:
+        others = {"enabled": ("form", ("G7", "G8", "G9")), "form": ("enabled", ("G2", "G3", "G4", "G5", "G10"))}
+        key, gates = others[info.field_name]
+        for gate in given if isinstance(given, list | tuple) else ():
+            if gate in gates:
+                raise ValueError(f"gates.{info.field_name} has {gate}, which is set in gates.{key}")
+            if gate == "G6":
+                raise ValueError(f"gates.{info.field_name} has G6, which is reported and never refuses")
+            if gate == "G1":
+                raise ValueError(f"gates.{info.field_name} has G1, which refuses hints always")
+        return given
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a run's id is made of its settings, and of the code's versions apart from them: a setting that came later
+        # is not in the id as long as it is not used
+        settings: dict[str, Any] = handler(self)
+        later = ("form", "max_foreign_share", "loop_ngram", "loop_repeats", "rules")
+        unused = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in settings.items() if name not in unused}
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,9 @@ class AnswerConditionedText:
         repaired_start_char: Where the continuation begins; 0 for guided samples and base rollouts.
         token_starts: Offsets in `text` at which the tokens of the repaired part begin, ascending, shape [T].
         num_repaired_tokens: Their number.
+        token_ids: Those tokens, shape [T].
+        seam_char: Where what was sampled joins what was kept, or in a text of one piece where it would have been cut
+            (`seams.natural_seam`); None without a seam.
     """
 
     question: str
@@ -84,6 +103,13 @@ class AnswerConditionedText:
     repaired_start_char: int
     token_starts: np.ndarray
     num_repaired_tokens: int
+    token_ids: np.ndarray
+    seam_char: int | None = None
+
+    @property
+    def repaired(self) -> str:
+        """The part that was written under a hint or with the answer in sight."""
+        return self.text[self.repaired_start_char :]
 
     @cached_property
     def first_assertion(self) -> int | None:
@@ -97,19 +123,28 @@ class AnswerConditionedText:
 
 
 def check_hint(hint: str, reference: Reference, question: str) -> GateResult:
-    """Return G1's verdict on a hint: refused as "empty", or as "G1" when it states the answer.
+    """Return the verdict on a hint: refused as "empty", or as "G1" when it states the answer. See `examine_hint`."""
+    for finding in examine_hint(hint, reference, question):
+        if finding.refused:
+            return GateResult(False, finding.gate, finding.detail)
+    return GateResult(True)
+
+
+def examine_hint(hint: str, reference: Reference, question: str) -> tuple[GateFinding, GateFinding]:
+    """Return whether a hint is empty, and whether it states the answer, which is G1.
 
     A number or an expression counts in every written form; a short one only next to "=",
     "is" or "answer", on either side. That the question holds the same value is no excuse,
     since a hint that repeats it points at it; the detail then says so. Of a program, eight words in a row count.
     """
     if not hint.strip():
-        return GateResult(False, "empty", "the hint has no text")
+        return GateFinding("empty", True, detail="the hint has no text"), GateFinding("G1", None)
     offset = reference.find_leak(hint, question)
     if offset is None:
-        return GateResult(True)
+        return GateFinding("empty", False), GateFinding("G1", False)
     in_question = " (the question holds it too)" if reference.find_assertions(question) else ""
-    return GateResult(False, "G1", f"states the answer{in_question}: {_excerpt(hint, offset)}")
+    leak = f"states the answer{in_question}: {_excerpt(hint, offset)}"
+    return GateFinding("empty", False), GateFinding("G1", True, detail=leak)
 
 
 def check_text(
@@ -119,7 +154,27 @@ def check_text(
     num_response_tokens: int,
     config: GatesConfig,
 ) -> GateResult:
-    """Return the first refusal among the enabled gates, in METHOD's order, or a pass.
+    """Return the first refusal among the enabled gates, in METHOD's order, or a pass. See `examine_text`."""
+    findings = examine_text(item, median_natural_tokens, num_natural_paths, num_response_tokens, config)
+    return first_refusal(findings, config)
+
+
+def first_refusal(findings: Sequence[GateFinding], config: GatesConfig) -> GateResult:
+    """Return the first refusal by a gate that refuses in this run, or a pass."""
+    for finding in findings:
+        if finding.refused and finding.gate in (*config.enabled, *config.form):
+            return GateResult(False, finding.gate, finding.detail)
+    return GateResult(True)
+
+
+def examine_text(
+    item: AnswerConditionedText,
+    median_natural_tokens: float | None,
+    num_natural_paths: int,
+    num_response_tokens: int,
+    config: GatesConfig,
+) -> tuple[GateFinding, ...]:
+    """Return what each gate finds, in METHOD's order, those that do not refuse in this run too.
 
     Args:
         median_natural_tokens: Median length of the hard band's correct rollouts; None without any.
@@ -127,54 +182,113 @@ def check_text(
         num_response_tokens: Length of the whole response.
 
     Raises:
-        ShapeError: If the token offsets are not as many as the repaired tokens.
+        ConfigError: If one of the run's own patterns takes too long.
+        ShapeError: If the tokens or their offsets are not as many as the repaired tokens.
     """
-    if len(item.token_starts) != item.num_repaired_tokens:
+    if not len(item.token_starts) == len(item.token_ids) == item.num_repaired_tokens:
         raise ShapeError(
-            f"{item.num_repaired_tokens} repaired tokens need as many offsets, got {len(item.token_starts)}"
+            f"{item.num_repaired_tokens} repaired tokens need as many ids and offsets, got {len(item.token_ids)} and "
+            f"{len(item.token_starts)}"
         )
     natural_tokens = None if num_natural_paths < config.min_natural_paths else median_natural_tokens
-    gates: dict[TextGate, Callable[[], str | None]] = {
-        "G2": lambda: _meta_reference(item),
-        "G3": lambda: _early_assertion(item, config.early_fraction),
-        "G4": lambda: _late_talk(item, config.late_fraction),
-        "G5": lambda: _too_short(num_response_tokens, natural_tokens, config.min_length_ratio),
-        "G10": lambda: item.reference.find_open_end(item.text.rsplit("</think>", 1)[-1]),
-    }
-    for gate, find_refusal in gates.items():
-        if gate in config.enabled and (detail := find_refusal()) is not None:
-            return GateResult(False, gate, detail)
-    return GateResult(True)
+    rules = shipped_rules() + config.rules
+    open_end = item.reference.find_open_end(item.text.rsplit("</think>", 1)[-1])
+    findings = (
+        _meta_reference(item, rules.meta_references),
+        _early_assertion(item, config.early_fraction),
+        _late_talk(item, config.late_fraction),
+        _too_short(num_response_tokens, natural_tokens, config.min_length_ratio),
+        _hesitation(item, rules.hesitations),
+        _foreign_letters(item, config.max_foreign_share),
+        _bad_seam(item, rules.restarts),
+        _loop(item, config.loop_ngram, config.loop_repeats),
+        GateFinding("G10", open_end is not None, detail=open_end),
+    )
+    assert tuple(finding.gate for finding in findings) == GATES
+    return findings
 
 
-def _meta_reference(item: AnswerConditionedText) -> str | None:
-    repaired, question = (_plain_quotes(t) for t in (item.text[item.repaired_start_char :], item.question))
-    for pattern in META_REFERENCES:
-        found = re.search(pattern, repaired, re.IGNORECASE)
-        if found and not re.search(pattern, question, re.IGNORECASE):
-            return f"refers to what it was shown: {_excerpt(repaired, found.start())}"
-    return None
+def _meta_reference(item: AnswerConditionedText, patterns: Sequence[str]) -> GateFinding:
+    for pattern in patterns:
+        start = find_first(pattern, item.repaired)
+        if start is not None and find_first(pattern, item.question) is None:
+            return GateFinding("G2", True, detail=f"refers to what it was shown: {_excerpt(item.repaired, start)}")
+    return GateFinding("G2", False)
 
 
-def _early_assertion(item: AnswerConditionedText, early_fraction: float) -> str | None:
+def _early_assertion(item: AnswerConditionedText, early_fraction: float) -> GateFinding:
     # a program is the solution itself: nearly every natural text opens its code block at once
-    if item.first_assertion is None or isinstance(item.reference, CodeReference):
-        return None
+    if isinstance(item.reference, CodeReference):
+        return GateFinding("G3", None)
+    if item.first_assertion is None:
+        return GateFinding("G3", False)
     before, total = item.num_tokens_before(item.first_assertion), item.num_repaired_tokens
+    value = before / max(1, total)
     if before >= early_fraction * total:
-        return None
-    return f"asserts the answer after {before} of {total} repaired tokens"
+        return GateFinding("G3", False, value)
+    return GateFinding("G3", True, value, f"asserts the answer after {before} of {total} repaired tokens")
 
 
-def _late_talk(item: AnswerConditionedText, late_fraction: float) -> str | None:
+def _late_talk(item: AnswerConditionedText, late_fraction: float) -> GateFinding:
     offset = item.first_assertion
-    if offset is None or isinstance(item.reference, CodeReference):  # a program follows from no equation
-        return None
+    if isinstance(item.reference, CodeReference):  # a program follows from no equation
+        return GateFinding("G4", None)
+    if offset is None:
+        return GateFinding("G4", False)
     total = item.num_repaired_tokens
     after = total - item.num_tokens_before(offset) - 1
+    value = after / max(1, total)
     if after <= late_fraction * total or _has_new_equation(item, offset):
-        return None
-    return f"asserts the answer without a new equation before it, {after} of {total} repaired tokens follow"
+        return GateFinding("G4", False, value)
+    return GateFinding(
+        "G4",
+        True,
+        value,
+        f"asserts the answer without a new equation before it, {after} of {total} repaired tokens follow",
+    )
+
+
+def _too_short(num_tokens: int, natural_tokens: float | None, min_ratio: float) -> GateFinding:
+    if not natural_tokens:
+        return GateFinding("G5", None)
+    value = num_tokens / natural_tokens
+    if num_tokens >= min_ratio * natural_tokens:
+        return GateFinding("G5", False, value)
+    return GateFinding(
+        "G5", True, value, f"{num_tokens} tokens are under {min_ratio:g} x the natural median of {natural_tokens:g}"
+    )
+
+
+def _hesitation(item: AnswerConditionedText, patterns: tuple[str, ...]) -> GateFinding:
+    return GateFinding("G6", None, 1000 * count_matches(patterns, item.repaired) / max(1, item.num_repaired_tokens))
+
+
+def _foreign_letters(item: AnswerConditionedText, max_share: float) -> GateFinding:
+    found = find_foreign(item.repaired, (item.question, *item.reference.all_forms))
+    if found.share <= max_share:
+        return GateFinding("G7", False, found.share)
+    return GateFinding(
+        "G7",
+        True,
+        found.share,
+        f"{len(found.letters)} of {found.num_letters} letters are {' and '.join(found.scripts)}: {found.letters[:20]}",
+    )
+
+
+def _bad_seam(item: AnswerConditionedText, restarts: Sequence[str]) -> GateFinding:
+    seam = item.seam_char
+    meant = [pattern for pattern in restarts if find_first(pattern, item.question) is None]
+    detail = find_bad_seam(item.text[: seam or 0], item.text[seam or 0 :], meant)
+    if detail is None and seam is None:
+        return GateFinding("G8", None)
+    return GateFinding("G8", detail is not None, detail=detail)
+
+
+def _loop(item: AnswerConditionedText, ngram: int, repeats: int) -> GateFinding:
+    most = most_repeats(item.token_ids, ngram)
+    if most < repeats:
+        return GateFinding("G9", False, most)
+    return GateFinding("G9", True, most, f"the same {ngram} tokens occur {most} times")
 
 
 def _has_new_equation(item: AnswerConditionedText, end: int) -> bool:
@@ -190,18 +304,8 @@ def _equations(text: str) -> Iterator[str]:
     yield from (match.group() for match in _LATEX_MATH.finditer(text) if "=" in match.group())
 
 
-def _too_short(num_tokens: int, natural_tokens: float | None, min_ratio: float) -> str | None:
-    if natural_tokens is None or num_tokens >= min_ratio * natural_tokens:
-        return None
-    return f"{num_tokens} tokens are under {min_ratio:g} x the natural median of {natural_tokens:g}"
-
-
 def _squeeze(text: str) -> str:
     return re.sub(r"\s", "", text)
-
-
-def _plain_quotes(text: str) -> str:
-    return text.replace("\u2019", "'")
 
 
 def _excerpt(text: str, offset: int) -> str:

@@ -205,6 +205,22 @@ class GateResult:
 
 
 @dataclass(frozen=True)
+class GateFinding:
+    """What one gate says of a text, whether or not the run lets it refuse.
+
+    Attributes:
+        refused: None where it has nothing to say: G6 always, G5 without enough natural texts, G8 without a seam.
+        value: What it measured; None where it only looks for something.
+        detail: What it saw; None where it does not refuse.
+    """
+
+    gate: str
+    refused: bool | None
+    value: float | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
 class PureScore:
     """The PURE terms and scores of one verified text (METHOD section 3); higher = more shortcut-like.
 

@@ -21,6 +21,9 @@ from heal_core.specs import AnswerSpec, ChoiceSpec, read_spec
 LEAK_WORDS = 8
 """So many consecutive words or signs of a program in a hint give a part of it away."""
 
+_MAX_UNIT_CHARS = 80
+"""So long may the rest of the sentence be behind a boxed answer: its unit, or what it is a number of."""
+
 _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
 _CODE_WORD = re.compile(r"\w+|[^\w\s]")
 _BOX = re.compile(r"\\f?boxed\s*\{(?!\s*\})")  # "within \boxed{}" is the instruction, not an answer
@@ -88,9 +91,11 @@ class Reference:
         end = _closing_brace(text, boxes[0].end())
         if end is None:
             return "the boxed answer is not closed"
-        tail = text[end + 1 :]
-        if any(character.isalnum() for character in tail):
-            return f"goes on after the boxed answer: {' '.join(tail[:50].split())!r}"
+        sentence, *more = re.split(r"(?<=[.!?])\s+|\n", text[end + 1 :].strip(), maxsplit=1)
+        if len(sentence) > _MAX_UNIT_CHARS or re.search(r"[0-9=]", sentence):
+            more = [sentence, *more]
+        if any(character.isalnum() for part in more for character in part):
+            return f"goes on after the boxed answer: {' '.join(text[end + 1 :][:50].split())!r}"
         return None
 
 

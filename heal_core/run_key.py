@@ -10,6 +10,7 @@ from typing import Any
 
 from heal_core import __version__
 from heal_core.config import RunConfig
+from heal_core.gate_rules import shipped_rules
 from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.prompts import prompt_templates, rationale_prompt
 from heal_core.pure import AUTO
@@ -43,6 +44,7 @@ def basis_key(
         __version__,
         STAGE_VERSIONS,
         prompt_templates(),
+        shipped_rules().model_dump(),
         config.identity(),
         list(models),
         [verifier_identity(kind, config.verify) for kind in sorted({problem.problem_type for problem in problems})],

@@ -33,10 +33,10 @@ from heal_core.store.reads import (
 )
 from tasks.decisions import (
     cap_rows,
-    gate_rows,
     kept_word,
     natural_lengths,
     pure_decisions,
+    record_gates,
     record_stage,
     score_in_use,
     verified_rows,
@@ -127,8 +127,8 @@ def gate_control(session: Session, arm: str) -> list[str]:
     """Return the verified repairs of a control that pass the gates."""
     bands = session.read_bands("train")
     natural = natural_lengths(verified_rows(session, "rollouts", bands), bands)
-    decisions = list(gate_rows(session, verified_rows(session, "control_repairs", bands, arm), natural))
-    session.record_decisions("control_gate", decisions, arm)
+    rows = verified_rows(session, "control_repairs", bands, arm)
+    decisions = record_gates(session, "control_gate", rows, natural, arm)
     return [subject_id for subject_id, _, decision, *_ in decisions if decision == kept_word(True)]
 
 

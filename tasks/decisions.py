@@ -12,10 +12,12 @@ import polars as pl
 from heal_core.bands import assign_band
 from heal_core.curriculum import STAGES, CapCandidate, Stage, build_stages, cap_candidates, stage_order
 from heal_core.equal_tokens import example_cap
-from heal_core.gates import AnswerConditionedText, check_text
+from heal_core.gates import AnswerConditionedText, examine_text, first_refusal
 from heal_core.keys import content_key
 from heal_core.pure import AUTO, PureCandidate, PureConfig, decide_drops
-from heal_core.records import Band, VerdictLabel
+from heal_core.records import Band, Kind, VerdictLabel
+from heal_core.seams import natural_seam
+from heal_core.steps import StepsConfig
 from heal_core.store.reads import (
     read_kept,
     read_pass_rates,
@@ -27,7 +29,7 @@ from heal_core.store.reads import (
 )
 from heal_core.store.validity import read_chosen_score
 from tasks.policy import decision_task
-from tasks.session import Session
+from tasks.session import GatedText, Session
 
 Decision = tuple[str, str, str, str | None, float | None]
 
@@ -68,8 +70,7 @@ def gate_texts(session: Session) -> dict[str, int]:
         ("gate", verified_rows(session, "guided", bands)),
         ("gate_base", base),
     ):
-        decisions = list(gate_rows(session, rows, natural))
-        session.record_decisions(phase, decisions)
+        decisions = record_gates(session, phase, rows, natural)
         if phase == "gate":
             counts.update(reason for *_, reason, _value in decisions if reason)
     return dict(counts)
@@ -82,27 +83,64 @@ def natural_lengths(base: pl.DataFrame, bands: Mapping[str, str]) -> list[int]:
 
 
 def gate_rows(session: Session, rows: pl.DataFrame, natural: Sequence[int]) -> Iterable[Decision]:
-    """Yield what the gates say of verified texts.
+    """Yield what the gates decide on verified texts; nothing is stored.
 
     Args:
+        rows: Of `read_run_trajectories`.
         natural: Of `natural_lengths`.
     """
+    return (_decide(session, text) for text in _examine(session, rows, natural))
+
+
+def record_gates(
+    session: Session, phase: str, rows: pl.DataFrame, natural: Sequence[int], arm: str | None = None
+) -> list[Decision]:
+    """Return what the gates decide on verified texts, stored with what each gate found.
+
+    Args:
+        phase: Of the decisions.
+        rows: As `gate_rows` takes them, of one phase.
+        arm: The control whose texts they are.
+    """
+    texts = list(_examine(session, rows, natural))
+    decisions = [_decide(session, text) for text in texts]
+    session.record_decisions(phase, decisions, arm)
+    if texts:
+        session.record_gate_results(rows["phase"][0], texts, arm)
+    return decisions
+
+
+def _decide(session: Session, text: GatedText) -> Decision:
+    row_id, problem_id, findings = text
+    result = first_refusal(findings, session.config.gates)
+    return row_id, problem_id, kept_word(result.passed), result.gate, None
+
+
+def _examine(session: Session, rows: pl.DataFrame, natural: Sequence[int]) -> Iterable[GatedText]:
     median = float(np.median(natural)) if natural else None
     tokens = read_tokens(session.store, rows["trajectory_id"].to_list())
     references = read_references(session.store, rows["problem_id"])
     for row in rows.iter_rows(named=True):
         arrays = tokens[row["trajectory_id"]]
+        text, starts = arrays.prefix + arrays.text, arrays.token_starts + len(arrays.prefix)
         item = AnswerConditionedText(
             question=row["question"],
             reference=references[row["problem_id"]],
-            text=arrays.prefix + arrays.text,
+            text=text,
             repaired_start_char=len(arrays.prefix),
-            token_starts=arrays.token_starts + len(arrays.prefix),
-            num_repaired_tokens=len(arrays.token_starts),
+            token_starts=starts,
+            num_repaired_tokens=len(starts),
+            token_ids=arrays.token_ids,
+            seam_char=len(arrays.prefix) or _seam_of_whole_text(row["kind"], text, starts, session.config.steps),
         )
         length = row["num_prefix_tokens"] + row["num_tokens"]
-        result = check_text(item, median, len(natural), length, session.config.gates)
-        yield row["trajectory_id"], row["problem_id"], kept_word(result.passed), result.gate, None
+        findings = examine_text(item, median, len(natural), length, session.config.gates)
+        yield row["trajectory_id"], row["problem_id"], findings
+
+
+def _seam_of_whole_text(kind: str, text: str, token_starts: np.ndarray, steps: StepsConfig) -> int | None:
+    """Return the place at which G8's false positives are counted; guided samples have no seam, real or natural."""
+    return natural_seam(text, token_starts, steps) if kind == Kind.ROLLOUT and len(token_starts) else None
 
 
 @decision_task("filter by PURE")

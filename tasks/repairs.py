@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heal_core.gates import check_hint
+from heal_core.gates import examine_hint
 from heal_core.grading import choose_verdicts
 from heal_core.hints import clean_hint
 from heal_core.quotas import count_skipped, find_satisfied
@@ -55,14 +55,17 @@ def judge_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]], arm: 
     """Return the accepted hints by path; each try (path, row id) is recorded with what the leak gate said."""
     texts = read_tokens(session.store, [row_id for _, row_id in tries])
     accepted: dict[str, Hint] = {}
-    decisions = []
+    decisions, results = [], []
     for path, row_id in tries:
         hint = clean_hint(texts[row_id].text)
-        result = check_hint(hint, path.reference, path.question)
-        decisions.append((row_id, path.problem_id, "kept" if result.passed else "dropped", result.gate, None))
-        if result.passed:
+        findings = examine_hint(hint, path.reference, path.question)
+        refusal = next((finding.gate for finding in findings if finding.refused), None)
+        results.append((row_id, path.problem_id, findings))
+        decisions.append((row_id, path.problem_id, "dropped" if refusal else "kept", refusal, None))
+        if refusal is None:
             accepted[path.trajectory_id] = Hint(row_id, hint)
     session.record_decisions("control_hint_gate" if arm else "hint_gate", decisions, arm or None)
+    session.record_gate_results("control_hints" if arm else "hints", results, arm or None)
     return accepted
 
 

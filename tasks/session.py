@@ -32,7 +32,7 @@ from heal_core.keys import content_key
 from heal_core.logs import log_context
 from heal_core.progress import Progress, ProgressMeter, write_progress
 from heal_core.recipes import make_recipe
-from heal_core.records import Kind
+from heal_core.records import GateFinding, Kind
 from heal_core.roles import check_found
 from heal_core.spend import Spend, SpendMeter
 from heal_core.store.reads import (
@@ -67,6 +67,10 @@ _WORDS = {
     "lm_evals": "evaluations by lm-eval",
 }
 """How the log names what is counted under a phase's name or a column's."""
+
+
+GatedText = tuple[str, str, Sequence[GateFinding]]
+"""A text that gates examined: its id, its problem's, and what they found."""
 
 
 @dataclass(frozen=True)
@@ -360,4 +364,26 @@ class Session:
         ]
         self.store.append_decided(
             "decisions", rows, {"run_id": self.run_id, "phase": phase} | ({"arm": arm} if arm else {})
+        )
+
+    def record_gate_results(self, phase: str, texts: Sequence[GatedText], arm: str | None = None) -> None:
+        """Store what every gate found in texts of a phase, whether or not it refuses in this run."""
+        named = [arm] if arm else []
+        rows = [
+            {
+                "gate_result_id": content_key("gate_result", self.run_id, phase, text_id, *named),
+                "run_id": self.run_id,
+                "phase": phase,
+                "arm": arm,
+                "trajectory_id": text_id,
+                "problem_id": problem_id,
+                "gates": [finding.gate for finding in findings],
+                "refused": [finding.refused for finding in findings],
+                "gate_values": [finding.value for finding in findings],
+                "details": [finding.detail for finding in findings],
+            }
+            for text_id, problem_id, findings in sorted(texts, key=lambda text: text[0])
+        ]
+        self.store.append_decided(
+            "gate_results", rows, {"run_id": self.run_id, "phase": phase} | ({"arm": arm} if arm else {})
         )

@@ -51,6 +51,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         console.print(f"{imported} of {summary['rollouts']} rollouts were imported, not sampled", highlight=False)
     print_breakpoints(console, summary["breakpoints"])
     _print_repairs(console, summary)
+    _print_gates(console, summary)
     _print_early_stops(console, summary)
     console.print(_stages(summary))
     print_scores(console, summary)
@@ -136,6 +137,18 @@ def _print_repairs(console: Console, summary: dict[str, Any]) -> None:
         console.print(
             f"quota: {repairs['skipped']} more continuations were left out, of problems that had enough verified ones: "
             f"an estimated {repairs['estimated_tokens_saved']} tokens saved (at each problem's own mean)",
+            highlight=False,
+        )
+
+
+def _print_gates(console: Console, summary: dict[str, Any]) -> None:
+    """Print how much each gate refuses of texts that saw neither hint nor answer: its false positives."""
+    base = [row for row in summary["gates"] if row["phase"] == "rollouts" and row["refused_share"] is not None]
+    if base:
+        shares = ", ".join(f"{row['gate']} {100 * row['refused_share']:.1f} %" for row in base)
+        console.print(
+            f"gates, refused of {base[0]['num_texts']} verified rollouts that saw neither hint nor answer (each gate's "
+            f"false positives): {shares}",
             highlight=False,
         )
 

@@ -1,20 +1,19 @@
 """Giving up a text that cannot come to anything: it has begun to loop, or one line of it never ends.
 
 A watch reads tokens as they are sampled, at a constant cost for each; engines feed it and end
-the text where it says so. What does not belong here: sampling, and the gates on finished texts.
+the text where it says so. What does not belong here: sampling, counting repeats (`loops`), and the gates on
+finished texts.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_MODULUS = 2**61 - 1
-_BASE = 1_315_423_911_000_000_007 % _MODULUS
+from heal_core.loops import GramCounter
 
 
 class EarlyStopConfig(BaseModel):
@@ -51,10 +50,7 @@ class LoopWatch:
     def __init__(self, config: EarlyStopConfig, ends_line: Callable[[int], bool]) -> None:
         self._config = config
         self._ends_line = ends_line
-        self._last: deque[int] = deque()
-        self._hash = 0  # of the last `ngram` tokens, as a polynomial
-        self._leaving = pow(_BASE, config.ngram, _MODULUS) if config.ngram else 0
-        self._counts: dict[int, int] = {}
+        self._grams = GramCounter(config.ngram) if config.ngram else None
         self._line_tokens = 0
 
     def add(self, token_id: int) -> bool:
@@ -63,17 +59,7 @@ class LoopWatch:
         return loops or runs_on
 
     def _add_to_ngram(self, token_id: int) -> bool:
-        length = self._config.ngram
-        if length is None:
-            return False
-        self._last.append(token_id)
-        self._hash = (self._hash * _BASE + token_id + 1) % _MODULUS
-        if len(self._last) > length:
-            self._hash = (self._hash - (self._last.popleft() + 1) * self._leaving) % _MODULUS
-        elif len(self._last) < length:
-            return False
-        count = self._counts[self._hash] = self._counts.get(self._hash, 0) + 1
-        return count >= self._config.repeats
+        return self._grams is not None and self._grams.add(token_id) >= self._config.repeats
 
     def _add_to_line(self, token_id: int) -> bool:
         if self._config.max_step_tokens is None:

@@ -26,7 +26,7 @@ from heal_core.store.workspace import Workspace
 _RUN_TABLES = (
     "runs", "run_events", "run_problems", "run_rows", "decisions", "stage_examples", "evaluations", "quarantine",
     "promotions", "run_sources", "run_evaluation_sets", "contamination", "eval_pass_at", "eval_contrasts",
-    "run_lm_evals", "validity_tests", "validity_texts", "validity_aurocs",
+    "run_lm_evals", "validity_tests", "validity_texts", "validity_aurocs", "gate_results", "audit_labels",
 )  # fmt: skip
 _HANGING = ("verdicts", "profiles", "scores")
 _REMOVED_FOLDER = ".removed"

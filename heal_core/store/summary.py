@@ -35,6 +35,12 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
             [run_id],
         ),
         "repairs": _repairs(store, run_id),
+        "gates": store.rows(
+            "SELECT phase, gate, num_texts, num_judged, num_refused, refused_share, num_first, mean_value "
+            "FROM gate_rates WHERE run_id = ? AND arm IS NULL "
+            "ORDER BY phase, gate = 'G1', TRY_CAST(gate[2:] AS INTEGER)",
+            [run_id],
+        ),
         "early_stops": _early_stops(store, run_id),
         "funnel": store.rows(
             "SELECT phase, outcome, reason, num, num_in_phase FROM funnel WHERE run_id = ? "

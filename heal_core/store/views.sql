@@ -361,6 +361,61 @@ COMMENT ON COLUMN ceilings.is_unsolved IS 'None is: as far as plain sampling wen
 COMMENT ON COLUMN ceilings.num_verified_repairs IS 'Verified repairs of the problem.';
 COMMENT ON COLUMN ceilings.is_repaired IS 'There is one.';
 
+CREATE OR REPLACE VIEW gate_findings AS
+SELECT run_id, phase, arm, trajectory_id, problem_id, unnest(gates) AS gate, unnest(refused) AS refused,
+       unnest(gate_values) AS value, unnest(details) AS detail
+FROM gate_results;
+COMMENT ON VIEW gate_findings IS 'What each gate found in each text, whether or not it refuses in the run.';
+COMMENT ON COLUMN gate_findings.run_id IS 'The run.';
+COMMENT ON COLUMN gate_findings.phase IS 'Where the text is from: hints, repairs, guided, rollouts (for comparison), control_hints or control_repairs.';
+COMMENT ON COLUMN gate_findings.arm IS 'For control_hints and control_repairs: which control; else null.';
+COMMENT ON COLUMN gate_findings.trajectory_id IS 'The text.';
+COMMENT ON COLUMN gate_findings.problem_id IS 'Its problem.';
+COMMENT ON COLUMN gate_findings.gate IS 'The gate: empty or G1 for a hint, G2 to G10 for a verified text.';
+COMMENT ON COLUMN gate_findings.refused IS 'It refuses the text. Null where it says nothing: G6 always, G5 with too few natural texts, G8 without a seam, G3 and G4 for programs.';
+COMMENT ON COLUMN gate_findings.value IS 'G3: share of the repaired tokens before the first assertion of the answer; G4: share after it; G5: length in natural medians; G6: hesitations per 1,000 tokens; G7: share of foreign letters; G9: how often the most frequent n-gram occurs. Else null.';
+COMMENT ON COLUMN gate_findings.detail IS 'What it saw where it refuses; else null.';
+
+CREATE OR REPLACE VIEW gate_rates AS
+SELECT f.run_id, f.phase, f.arm, f.gate, count(*) AS num_texts, count(f.refused) AS num_judged,
+       count(*) FILTER (f.refused) AS num_refused,
+       count(*) FILTER (f.refused) / nullif(count(f.refused), 0) AS refused_share,
+       count(*) FILTER (d.reason = f.gate) AS num_first, avg(f.value) AS mean_value
+FROM gate_findings f
+LEFT JOIN decisions d ON d.run_id = f.run_id AND d.subject_id = f.trajectory_id AND d.arm IS NOT DISTINCT FROM f.arm
+    AND d.phase = CASE f.phase WHEN 'hints' THEN 'hint_gate' WHEN 'control_hints' THEN 'control_hint_gate'
+                               WHEN 'rollouts' THEN 'gate_base' WHEN 'control_repairs' THEN 'control_gate' ELSE 'gate' END
+GROUP BY ALL;
+COMMENT ON VIEW gate_rates IS 'How much each gate refuses, on its own, per kind of text. On rollouts, which saw neither hint nor answer, that is its false-positive rate.';
+COMMENT ON COLUMN gate_rates.run_id IS 'The run.';
+COMMENT ON COLUMN gate_rates.phase IS 'The texts: hints, repairs, guided, rollouts (verified ones of training problems, for comparison), control_hints or control_repairs.';
+COMMENT ON COLUMN gate_rates.arm IS 'For control_hints and control_repairs: which control; else null.';
+COMMENT ON COLUMN gate_rates.gate IS 'The gate.';
+COMMENT ON COLUMN gate_rates.num_texts IS 'Texts that were examined.';
+COMMENT ON COLUMN gate_rates.num_judged IS 'Those of which the gate says anything; 0 for G6.';
+COMMENT ON COLUMN gate_rates.num_refused IS 'Those that it refuses, whether or not another gate does too, and whether or not it is switched on.';
+COMMENT ON COLUMN gate_rates.refused_share IS 'num_refused / num_judged, in [0, 1]; null where it judged none.';
+COMMENT ON COLUMN gate_rates.num_first IS 'Those of which it is the first to refuse among the gates that are switched on, and so the stored reason. Rollouts are not dropped by it.';
+COMMENT ON COLUMN gate_rates.mean_value IS 'Mean of what it measured (gate_findings.value); of G6 the hesitations per 1,000 tokens. Null where it measures nothing.';
+
+CREATE OR REPLACE VIEW audits AS
+SELECT l.run_id, l.trajectory_id, l.problem_id, l.auditor, l.label, l.note, l.hint_shown, l.labelled_at,
+       d.decision AS pure_decision, d.value AS pure_value
+FROM audit_labels l
+JOIN (SELECT max(rowid) AS last_row FROM audit_labels GROUP BY run_id, trajectory_id, auditor) n ON l.rowid = n.last_row
+LEFT JOIN decisions d ON d.run_id = l.run_id AND d.subject_id = l.trajectory_id AND d.phase = 'pure';
+COMMENT ON VIEW audits IS 'The label that counts of each repair and auditor, beside what PURE decided, which the auditor did not see.';
+COMMENT ON COLUMN audits.run_id IS 'The run.';
+COMMENT ON COLUMN audits.trajectory_id IS 'The repair.';
+COMMENT ON COLUMN audits.problem_id IS 'Its problem.';
+COMMENT ON COLUMN audits.auditor IS 'Who read it.';
+COMMENT ON COLUMN audits.label IS 'genuine, shortcut or unsure.';
+COMMENT ON COLUMN audits.note IS 'What the auditor wrote to it; null without.';
+COMMENT ON COLUMN audits.hint_shown IS 'Whether the hint had been shown before the label was given.';
+COMMENT ON COLUMN audits.labelled_at IS 'When.';
+COMMENT ON COLUMN audits.pure_decision IS 'kept, or dropped as a shortcut.';
+COMMENT ON COLUMN audits.pure_value IS 'The PURE score that decided.';
+
 CREATE OR REPLACE VIEW breakpoint_sources AS
 SELECT d.run_id, t.entropy_source, d.decision AS outcome, d.reason, count(*) AS num_rollouts,
        count(p.subject_id) AS num_paths

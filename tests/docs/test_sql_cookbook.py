@@ -50,6 +50,7 @@ MAYBE_WITHOUT_ROWS = {
     "Which reference answers look wrong?",
     "What was given up early, and what did that save?",  # tests/heal_core/store/test_views.py has some
     "Which rollouts were imported, and from where?",  # tests/flows/test_cli_import.py has some
+    "What did people say of the repairs that PURE judged?",  # tests/flows/test_cli_audit.py has some
     "What did lm-evaluation-harness measure?",  # tests/flows/test_cli_eval.py has some
     "Do PURE's scores tell shortcuts from reasoning?",  # tests/flows/test_cli_validity.py has some
     "How does each arm do on each benchmark?",  # there is one; tests/flows/test_cli_eval.py has two
@@ -61,6 +62,9 @@ MAYBE_NULL = {
     "Which rollouts were imported, and from where?": {"source"},  # of sampled ones
     "How good is an arm with k tries?": {"benchmark"},  # there is one only
     "Is HEAL's lead over the baselines more than noise?": {"benchmark"},
+    # G2, G8 and G10 measure nothing, G6 judges nothing
+    "How often does a gate refuse an innocent text?": {"rollouts_mean", "repairs_mean", "guided_share"},
+    "What did a gate see?": {"value"},
     "What does it cost in money?": {"num_cached_tokens"},  # the engine hf caches nothing from sample to sample
     "What was decided about one text, and in which runs?": {"reason"},  # the text is one that was kept
     "Which repairs did PURE drop, and why?": {"reason"},  # few candidates may all be kept

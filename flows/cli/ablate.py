@@ -98,7 +98,7 @@ def answers(outcome: dict[str, Any]) -> Iterator[str]:
     if ceiling["num_problems"]:
         num, unsolved = ceiling["num_problems"], ceiling["num_unsolved"]
         yield (
-            f"ceiling: {unsolved} of {num} extremely hard training problems (all seeds) stay unsolved after "
+            f"ceiling: {unsolved} of {num} extremely hard training problems (of all seeds' texts) stay unsolved after "
             f"{ceiling['min_samples']} to {ceiling['max_samples']} plain samples ({100 * unsolved / num:.0f} %); HEAL "
             f"has a verified repair for {ceiling['num_unsolved_repaired']} of these"
         )

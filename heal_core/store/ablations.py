@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from heal_core.ablation import PathYield
+from heal_core.ablation import AblationConfig, PathYield
 from heal_core.errors import InputError
 from heal_core.store.reading import Readable
 
@@ -40,9 +40,10 @@ def summarise_ablation(store: Readable, ablation_id: str) -> dict[str, Any]:
         [ablation_id],
     )
     run_ids = [row["run_id"] for row in runs]
+    settings = json.loads(found[0]["settings"])
     return {
         "ablation_id": ablation_id,
-        "settings": json.loads(found[0]["settings"]),
+        "settings": settings,
         "runs": runs,
         "scores": store.rows(
             "SELECT * EXCLUDE (ablation_score_id, ablation_id) FROM ablation_scores WHERE ablation_id = ? "
@@ -52,7 +53,7 @@ def summarise_ablation(store: Readable, ablation_id: str) -> dict[str, Any]:
         "contrasts": [row for row in contrasts if row["measure"] == "avg@k"],
         "yields": [row for row in contrasts if row["measure"] == "verified"],
         "costs": _mean_costs(store, run_ids),
-        "ceiling": _ceiling(store, run_ids),
+        "ceiling": _ceiling(store, AblationConfig(**settings).runs_with_own_texts(run_ids)),
     }
 
 
@@ -66,7 +67,7 @@ def _mean_costs(store: Readable, run_ids: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _ceiling(store: Readable, run_ids: Sequence[str]) -> dict[str, Any]:
-    """Return what plain samples left unsolved of the extremely hard training problems, sums over runs."""
+    """Return what plain samples left unsolved of the extremely hard training problems, sums over the runs."""
     (row,) = store.rows(
         "SELECT count(*) AS num_problems, min(num_samples) AS min_samples, max(num_samples) AS max_samples, "
         "count(*) FILTER (is_unsolved) AS num_unsolved, count(*) FILTER (is_repaired) AS num_repaired, "

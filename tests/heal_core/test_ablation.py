@@ -201,3 +201,8 @@ def test_yields_of_no_common_path_are_no_row() -> None:
 def test_what_is_not_meant_is_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         AblationConfig(**settings)
+
+
+def test_texts_that_seeds_share_count_once() -> None:
+    assert AblationConfig(seeds=(0, 1)).runs_with_own_texts(["a", "b"]) == ["a", "b"]
+    assert AblationConfig(seeds=(0, 1), reseed="training").runs_with_own_texts(["a", "b"]) == ["a"]

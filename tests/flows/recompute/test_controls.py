@@ -148,6 +148,18 @@ def test_tokens_of_controls_are_no_part_of_the_equal_tokens(both: tuple[Any, Any
     assert extra > 0
 
 
+def test_what_phases_spend_adds_up_to_each_text_once(both: tuple[Any, Any]) -> None:
+    run = both[1]
+    ((spent,),) = run.rows("SELECT sum(num_samples) FROM phase_spend WHERE run_id = $run AND phase <> 'evaluation'")
+    used = (
+        "SELECT count({}) FROM run_rows JOIN trajectories ON trajectory_id = row_id "
+        "WHERE run_id = $run AND phase <> 'evaluation'"
+    )
+    ((distinct,),) = run.rows(used.format("DISTINCT row_id"))
+    assert spent == distinct
+    assert run.rows(used.format("*")) != [(distinct,)], "some are used in two phases"
+
+
 def test_controls_of_hints_are_refused_where_none_is_written(lab: Any, tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match="writes none: leave that control out"):
         lab.config(tmp_path, {**ALL, "hints.arm": "answer"})
@@ -178,4 +190,18 @@ def test_an_ablation_goes_on_where_it_was_stopped_and_is_stored(
     lab.ledger.calls.clear()
     again = ablate()
     assert again == summary
-    assert not lab.ledger.calls, "what is complete is not done again"
+    assert lab.ledger.calls.total() == 0, "what is complete is not done again"
+
+
+def test_seeds_of_the_training_alone_are_one_seed_of_the_texts(
+    lab: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    workspace = tmp_path_factory.mktemp("training_seeds") / "workspace"
+    config = lab.config(workspace, AT_ONCE)
+    settings = AblationConfig(seeds=(0, 1), arms=("unhinted",), reseed="training")
+    summary = lab.call(lambda: flows.ablation.ablate.fn(config, settings), workspace)
+    assert len({row["run_id"] for row in summary["runs"]}) == 2
+    (row,) = summary["yields"]
+    assert (row["num_seeds"], row["t_low"], row["is_claim"]) == (1, None, False)
+    assert {row["num_seeds"] for row in summary["contrasts"]} == {2}
+    assert summary["ceiling"]["num_problems"] == 3

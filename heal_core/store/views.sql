@@ -918,7 +918,6 @@ COMMENT ON COLUMN token_spend.seconds IS 'Engine time of these texts when they w
 CREATE OR REPLACE VIEW phase_spend AS
 WITH spent AS (
     SELECT t.run_id, CASE WHEN t.phase IN ('hints', 'guided') THEN 'repairs'
-                          WHEN t.phase IN ('ceiling', 'control_hints', 'control_repairs') THEN 'controls'
                           WHEN starts_with(t.phase, 'validity') THEN 'validity' ELSE t.phase END AS phase,
            num_samples,
            -- shortcuts are built, and only read
@@ -927,14 +926,25 @@ WITH spent AS (
            num_cached_tokens, 0 AS num_scored_tokens, 0 AS num_trained_tokens, seconds AS engine_seconds,
            NULL AS wall_seconds, 0 AS num_new_tokens, 0 AS num_closed, 0 AS new_prompt_tokens,
            0 AS new_cached_tokens, 0.0 AS new_engine_seconds
-    FROM token_spend t
+    FROM token_spend t WHERE t.phase NOT IN ('ceiling', 'control_hints', 'control_repairs')
+    UNION ALL
+    -- what a control has in common with HEAL or with B2 is spent there, and once by all controls
+    SELECT r.run_id, 'controls', count(*), sum(t.num_tokens), sum(t.num_prompt_tokens), sum(t.num_cached_tokens), 0, 0,
+           sum(t.seconds), NULL, 0, 0, 0, 0, 0
+    FROM (
+        SELECT run_id, row_id FROM run_rows WHERE phase IN ('ceiling', 'control_hints', 'control_repairs')
+        EXCEPT SELECT run_id, row_id FROM run_rows WHERE phase IN ('hints', 'repairs', 'equal_tokens')
+    ) r JOIN trajectories t ON t.trajectory_id = r.row_id GROUP BY r.run_id
     UNION ALL
     SELECT r.run_id, CASE r.kind WHEN 'score' THEN 'selection' ELSE 'validity_scores' END, 0, 0, 0, NULL,
            s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind IN ('score', 'validity_score')
     UNION ALL
     SELECT r.run_id, 'controls', 0, 0, 0, NULL, s.num_scored_tokens, 0, s.seconds, NULL, 0, 0, 0, 0, 0
-    FROM run_rows r JOIN scores s ON s.score_id = r.row_id WHERE r.kind = 'control_score'
+    FROM (
+        SELECT run_id, row_id FROM run_rows WHERE kind = 'control_score'
+        EXCEPT SELECT run_id, row_id FROM run_rows WHERE kind = 'score'
+    ) r JOIN scores s ON s.score_id = r.row_id
     UNION ALL
     SELECT r.run_id, 'training', 0, 0, 0, NULL, 0, c.num_tokens, c.seconds, NULL, 0, 0, 0, 0, 0
     FROM run_rows r JOIN checkpoints c ON c.checkpoint_id = r.row_id WHERE r.phase = 'training'
@@ -976,7 +986,7 @@ FROM summed s LEFT JOIN run_prices p ON p.run_id = s.run_id AND p.role = s.role;
 COMMENT ON VIEW phase_spend IS 'Tokens, engine seconds, wall seconds and cost per run and phase of the flow.';
 COMMENT ON COLUMN phase_spend.run_id IS 'The run.';
 COMMENT ON COLUMN phase_spend.position IS 'Order of the phases, from 1.';
-COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, controls, training, evaluation or promotion; what a validity test of PURE sampled and built is in validity, what its scorer read in validity_scores.';
+COMMENT ON COLUMN phase_spend.phase IS 'rollouts, profiles, repairs (hints and guided samples too), selection, equal_tokens, controls (what HEAL or B2 does not have too), training, evaluation or promotion; what a validity test of PURE sampled and built is in validity, what its scorer read in validity_scores.';
 COMMENT ON COLUMN phase_spend.num_samples IS 'Sampled texts that the run uses, whichever run sampled them.';
 COMMENT ON COLUMN phase_spend.num_tokens IS 'Their sampled tokens.';
 COMMENT ON COLUMN phase_spend.num_prompt_tokens IS 'Tokens of their prompts and prefixes.';

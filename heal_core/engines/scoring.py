@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,18 @@ def score(
     rows = _rows(loaded, requests)
     trees = grow_trees(rows, max_tokens)
     if any(tree.is_branched for tree in trees) and (reason := why_not_packable(loaded)) is not None:
-        _logger.warning("%s: scoring reads each request alone: %s", loaded.description.model_name_or_path, reason)
+        _warn_once(f"{loaded.description.model_name_or_path}: scoring reads each request alone: {reason}")
         trees = single_trees(rows)
     measure = _measure_plain_head if has_plain_head(loaded) else _measure_whole_model
     for batch in batches(trees, max_tokens):
         beat()
         yield from _score_batch(loaded, batch, measure)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Log a warning that holds for every call."""
+    _logger.warning(text)
 
 
 @torch.inference_mode()

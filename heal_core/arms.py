@@ -106,3 +106,8 @@ CONTROLS = tuple(name for name in ARMS if name not in (TEACHER, BASE, HEAL, LATE
 
 CONTINUED = (UNHINTED, RANDOM_BREAKPOINT, MISMATCHED_HINT, ANSWER_TOLD)
 """Controls that continue HEAL's wrong paths in another way, with repairs of their own."""
+
+
+def arm_named(name: str) -> Arm:
+    """Return how people name an arm; one that another version of HEAL stored goes by its own name."""
+    return ARMS.get(name, Arm(name, name, examples=f"the examples of the arm {name} of HEAL"))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from flows.cli.look import WorkspaceOption
 from flows.cli.scores import BAND_NAMES
-from heal_core.arms import ARMS
+from heal_core.arms import ARMS, arm_named
 
 MAX_LISTED = 20
 MAX_CELL_CHARS = 120
@@ -213,7 +213,7 @@ def _print_evaluation(console: Console, evaluation: dict[str, Any], num_held_out
     order = [*ARMS, *(row["arm"] for row in evaluation["scores"])]
     last = None
     for row in sorted(evaluation["scores"], key=lambda row: order.index(row["arm"])):
-        arm = _label(row["arm"]) if row["arm"] != last else ""
+        arm = arm_named(row["arm"]).label if row["arm"] != last else ""
         table.add_row(
             arm,
             BAND_NAMES.get(row["band"], row["band"]),
@@ -253,7 +253,7 @@ def _notes(evaluation: dict[str, Any], num_held_out: int) -> list[str]:
     if evaluation["num_ungradable"]:
         notes.append(f"{evaluation['num_ungradable']} more left out: their reference answer cannot be parsed.")
     for side in "ab":
-        if names := [_label(arm) for arm in evaluation[f"only_{side}"]]:
+        if names := [arm_named(arm).label for arm in evaluation[f"only_{side}"]]:
             notes.append(f"only in {side.upper()}: {', '.join(names)}")
     if any(_interval(row).startswith("[") for row in evaluation["scores"]):
         notes.append(
@@ -316,8 +316,3 @@ def _text(value: object, max_chars: int = MAX_CELL_CHARS) -> str:
     if re.fullmatch("[0-9a-f]{32,}", line):
         return line[:12]
     return line if len(line) <= max_chars else f"{line[:max_chars]} ..."
-
-
-def _label(arm: str) -> str:
-    """Return how people name an arm; another version's may be unknown here."""
-    return ARMS[arm].label if arm in ARMS else arm

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from heal_core.arms import ARMS
+from heal_core.arms import ARMS, arm_named
 
 BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 PRINTED_BANDS = ("all", "extremely_hard")
@@ -116,7 +116,7 @@ def _contrasts(contrasts: list[dict[str, Any]]) -> Table:
     for row in contrasts:
         if row["benchmark"] is None and row["band"] not in PRINTED_BANDS:
             continue
-        names = [ARMS[arm].short for arm in (row["arm"], row["against"])]
+        names = [arm_named(arm).short for arm in (row["arm"], row["against"])]
         known = row["low"] is not None
         table.add_row(
             " - ".join(names),
@@ -168,4 +168,4 @@ def _percent(share: float) -> str:
 def _cut(arms: dict[str, Scores]) -> str:
     """Return which arms had samples cut at the limit, empty when none had."""
     shares = {arm: scores["truncated_share"] for arm, scores in arms.items()}
-    return ", ".join(f"{ARMS[arm].label} {100 * share:.1f} %" for arm, share in shares.items() if share)
+    return ", ".join(f"{arm_named(arm).label} {100 * share:.1f} %" for arm, share in shares.items() if share)

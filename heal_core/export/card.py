@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from heal_core.arms import ARMS
+from heal_core.arms import ARMS, arm_named
 from heal_core.chat import PLAIN_TEMPLATE
 from heal_core.curriculum import STAGES
 from heal_core.export.names import is_hub_id, public_name
@@ -81,7 +81,7 @@ def make_card(facts: TrainingFacts, choices: CardChoices) -> ModelCard:
 def _what_it_is(facts: TrainingFacts, choices: CardChoices) -> str:
     run, stage = facts.run, facts.stages[-1]["stage"]
     return (
-        f"{_role_name(facts, 'student')}, fine-tuned on {ARMS[facts.arm].examples}; the teacher is "
+        f"{_role_name(facts, 'student')}, fine-tuned on {arm_named(facts.arm).examples}; the teacher is "
         f"{_role_name(facts, 'teacher')}. These are {choices.what}, after stage {stage}.\n\n"
         + _table(
             ["made by", ""],
@@ -161,7 +161,7 @@ def _evaluation(facts: TrainingFacts) -> str:
     )
     table = [
         [
-            _group(row), row["num_problems"], ARMS[row["arm"]].label,
+            _group(row), row["num_problems"], arm_named(row["arm"]).label,
             _share(row["avg_at_k"]),
             _share(row["standard_error"]), _share(row["pass_at_k"]), _share(row["truncated_share"]),
         ]

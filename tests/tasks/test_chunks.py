@@ -174,7 +174,7 @@ def sample_repair(session: Session, problem: dict[str, Any], parent_id: str) -> 
     repair = Slot(
         Kind.REPAIR,
         problem["problem_id"],
-        "repairs",
+        session.recipe(Kind.REPAIR, session.teacher, SAMPLING, hinted_prompt("{}", "{}")),
         0,
         hinted_prompt(problem["question"], "Mind the second step."),
         64,

@@ -65,6 +65,14 @@ def test_models_that_are_not_here_are_planned_from_what_is_known(planned: Planne
     assert told["works"]["training"]["disk_bytes"] == 0
 
 
+def test_controls_that_are_not_counted_are_named(planned: Planned) -> None:
+    plan = planned("controls.unhinted=true", "controls.shuffled=true", "controls.ceiling_samples=200")
+    controls, ceiling = plan["unknown"][-2:]
+    assert "B4, B7 are in no line above" in controls
+    assert "controls.ceiling_samples" in ceiling
+    assert not any("controls" in what for what in planned()["unknown"])
+
+
 def test_problems_can_be_assumed(planned: Planned) -> None:
     told = planned("problems.path=nowhere.jsonl", num_problems=1_000_000)
     assert (told["num_train"], told["num_held_out"]) == (650_000, 350_000)

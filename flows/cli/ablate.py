@@ -71,7 +71,7 @@ def print_ablation(console: Console, outcome: dict[str, Any], workspace: str) ->
     console.print(_contrasts(outcome))
     if outcome["yields"]:
         console.print(_yields(outcome["yields"]))
-    console.print("better, worse: both intervals exclude 0 and p < 0.05; without a word there is no claim", style="dim")
+    console.print("better, worse: both intervals exclude 0 and p < 0.05; else no claim; n.p.: not powered", style="dim")
     for line in answers(outcome):
         console.print(line, highlight=False)
     console.print(
@@ -97,9 +97,11 @@ def answers(outcome: dict[str, Any]) -> Iterator[str]:
     ceiling = outcome["ceiling"]
     if ceiling["num_problems"]:
         num, unsolved = ceiling["num_problems"], ceiling["num_unsolved"]
+        least, most = ceiling["min_samples"], ceiling["max_samples"]
+        samples = f"{least}" if least == most else f"{least} to {most}"
         yield (
             f"ceiling: {unsolved} of {num} extremely hard training problems (of all seeds' texts) stay unsolved after "
-            f"{ceiling['min_samples']} to {ceiling['max_samples']} plain samples ({100 * unsolved / num:.0f} %); HEAL "
+            f"{samples} plain samples ({100 * unsolved / num:.0f} %); HEAL "
             f"has a verified repair for {ceiling['num_unsolved_repaired']} of these"
         )
     primary = next((row for row in outcome["contrasts"] if row["is_primary"]), None)
@@ -189,8 +191,10 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _mark(row: Row) -> str:
-    """Return what may be claimed, in a word; nothing where nothing may."""
-    return "" if not row["is_claim"] else "better" if row["difference"] > 0 else "worse"
+    """Return what may be claimed, in a word; nothing where nothing may, n.p. where that is for want of power."""
+    if row["is_claim"]:
+        return "better" if row["difference"] > 0 else "worse"
+    return "" if row["is_powered"] else "n.p."
 
 
 def _verdict(row: Row) -> str:
@@ -226,7 +230,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
-            seeds += range(int(first), int(last if dash else first) + 1)
+            found = range(int(first), int(last if dash else first) + 1)
+            if not found:
+                raise ValueError(part)
+            seeds += found
     except ValueError:
         raise ConfigError(f"--seeds {text!r} is not a list of seeds: 0,1,2 or 10-14.") from None
     return tuple(seeds)

@@ -88,11 +88,9 @@ class _Reading:
         self.store, self.run_id, self.auditor, self.sample = store, run_id, auditor, sample
         self.console = Console(highlight=False)
         ids = set(sample.trajectory_ids)
-        self.labels = {
-            row["trajectory_id"]: row["label"]
-            for row in read_audits(store, run_id)
-            if row["auditor"] == auditor and row["trajectory_id"] in ids
-        }
+        own = [row for row in read_audits(store, run_id) if row["auditor"] == auditor and row["trajectory_id"] in ids]
+        self.labels = {row["trajectory_id"]: row["label"] for row in own}
+        self.hints_seen = {row["trajectory_id"] for row in own if row["hint_shown"]}
         of_each = min(sample.num_kept, sample.num_dropped)
         if of_each < num:
             self.console.print(
@@ -133,14 +131,14 @@ class _Reading:
         self._show(("reference answer", text.answer))
         if text.trajectory_id in self.labels:
             self.console.print(f"so far you called it {self.labels[text.trajectory_id]}")
-        hint_shown = False
         while True:
             key, note = self._read_key()
             if key == "h":
-                hint_shown = True
+                self.hints_seen.add(text.trajectory_id)
                 self._show(("written under", clean_hint(text.hint or "") or "the problem with its answer, no hint"))
             elif key in KEYS:
-                append_label(self.store, self.run_id, text, self.auditor, KEYS[key], note or None, hint_shown)
+                seen = text.trajectory_id in self.hints_seen
+                append_label(self.store, self.run_id, text, self.auditor, KEYS[key], note or None, seen)
                 self.labels[text.trajectory_id] = KEYS[key]
                 return key
             elif key in ("k", "b", "q"):

@@ -79,11 +79,12 @@ def describe_verdict(test: dict[str, Any]) -> str:
     by = f"by {winner['difference']:+.2f}"
     if winner["difference_low"] is not None:
         by += f" [{winner['difference_low']:+.2f}, {winner['difference_high']:+.2f}]"
+    problems = "1 problem" if winner["num_problems"] == 1 else f"{winner['num_problems']} problems"
     if test["verdict"] == "validated":
         return f"{winner['measure']} ({winner['auroc']:.2f}) beats {against} {by}: pure.score: auto takes it."
     return (
         f"No score is proven: the best, {winner['measure']} ({winner['auroc']:.2f}), differs from {against} {by}, "
-        f"over {winner['num_problems']} problems. pure.score: auto takes {test['chosen']}, flagged unproven."
+        f"over {problems}. pure.score: auto takes {test['chosen']}, flagged unproven."
     )
 
 

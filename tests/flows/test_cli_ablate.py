@@ -28,7 +28,7 @@ def test_seeds_are_numbers_and_ranges() -> None:
     assert parse_seeds("0, 3,10-12") == (0, 3, 10, 11, 12)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1,,2", "1.5"])
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1,,2", "1.5", "3-1"])
 def test_what_is_no_list_of_seeds_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a list of seeds: 0,1,2 or 10-14"):
         parse_seeds(text)

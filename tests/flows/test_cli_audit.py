@@ -89,6 +89,12 @@ def labels(workspace: Path, table: str = "audits") -> list[dict[str, Any]]:
         return fetch_rows(store, f"SELECT * FROM {table} ORDER BY labelled_at")
 
 
+def test_a_hint_that_was_seen_stays_seen_when_the_label_is_changed(audit: Any, workspace: Path) -> None:
+    done = audit("h", "u", "b", "g", "q")
+    assert done.exit_code == 0, done.exception
+    assert [(row["label"], row["hint_shown"]) for row in labels(workspace)] == [("genuine", True)]
+
+
 def test_left_in_the_middle_it_goes_on_with_what_has_no_label(audit: Any, workspace: Path) -> None:
     first = audit("g", "s it falls from the sky", "q")
     assert first.exit_code == 0, first.exception

@@ -161,8 +161,8 @@ def _contrasts(outcome: dict[str, Any]) -> Table:
 
 
 def _yields(rows: list[Row]) -> Table:
-    table = new_table("verified continuations of the same wrong paths, in %")
-    for name in ("to", "problems"):
+    table = new_table("verified continuations of the same wrong paths of n problems, in %")
+    for name in ("to", "n"):
         table.add_column(name, no_wrap=True)
     for name in ("HEAL", "other", "points", "bootstrap", "t", "p"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from heal_core.arms import ARMS, BASE, CONTROLS, EQUAL_TOKENS, HEAL, TEACHER
 from heal_core.errors import ShapeError
@@ -58,6 +58,12 @@ class AblationConfig(BaseModel):
     arms: tuple[str, ...] = CONTROLS
     reseed: Literal["all", "training"] = "all"
     ceiling_samples: int = Field(default=0, ge=0)
+
+    @field_validator("arms")
+    @classmethod
+    def _in_their_order(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        # the same comparison, in whichever order its arms are named
+        return tuple(sorted(dict.fromkeys(arms), key=lambda arm: CONTROLS.index(arm) if arm in CONTROLS else -1))
 
     @model_validator(mode="after")
     def _check(self) -> AblationConfig:

@@ -24,7 +24,7 @@ app = typer.Typer(
 RunOption = Annotated[
     str, typer.Option("--run", help="A run: the beginning of its id, `last` or `previous`.", metavar="RUN")
 ]
-ArmOption = Annotated[str, typer.Option(help="heal, rejection_sampling or equal_tokens.")]
+ArmOption = Annotated[str, typer.Option(help="heal, or a control that the run trained, such as equal_tokens.")]
 StageOption = Annotated[
     Literal["I", "II", "III"], typer.Option(help="Each stage holds the one before; III is what was trained on last.")
 ]

@@ -206,3 +206,9 @@ def test_what_is_not_meant_is_refused(settings: dict[str, object], words: str) -
 def test_texts_that_seeds_share_count_once() -> None:
     assert AblationConfig(seeds=(0, 1)).runs_with_own_texts(["a", "b"]) == ["a", "b"]
     assert AblationConfig(seeds=(0, 1), reseed="training").runs_with_own_texts(["a", "b"]) == ["a"]
+
+
+def test_the_order_in_which_arms_are_named_makes_no_other_ablation() -> None:
+    first, second = (AblationConfig(arms=arms) for arms in (("unhinted", "equal_tokens"), ("equal_tokens", "unhinted")))
+    assert first == second
+    assert first.arms == ("equal_tokens", "unhinted")

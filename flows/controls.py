@@ -23,7 +23,7 @@ from heal_core.arms import (
 from heal_core.plan import Slot
 from heal_core.recipes import TEMPLATES, repair_template
 from heal_core.records import Band, Kind
-from heal_core.repair import BrokenPath, Hint, repair_slot, tell_answers, unhinted_slot
+from heal_core.repair import BrokenPath, Hint, plain_slot, repair_slot, tell_answers
 from tasks.controls import (
     CONTROL_SCORE,
     ChunkedPaths,
@@ -80,7 +80,7 @@ def continue_unhinted(session: Session) -> None:
     sampling = session.config.rollouts.sampling
     recipe_id = session.recipe(Kind.REPAIR, session.teacher, sampling, TEMPLATES[Kind.ROLLOUT])
     paths = cut_hinted_paths(session)
-    _continue(session, UNHINTED, paths, lambda path, index: unhinted_slot(path, recipe_id, index, sampling))
+    _continue(session, UNHINTED, paths, lambda path, index: plain_slot(path, recipe_id, index, sampling))
     broken = [path for _, path in paths]
     record_control_paths(session, UNHINTED, broken, {path.trajectory_id for path in broken})
 

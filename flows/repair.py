@@ -4,6 +4,7 @@ hard problems get samples with the answer in sight."""
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from flows.rollouts import sample_and_verify
 from heal_core.quotas import candidate_waves
@@ -15,6 +16,8 @@ from tasks.repairs import cut_paths, find_satisfied_problems, judge_hints, recor
 from tasks.session import Session, logger
 
 ChunkedPaths = list[tuple[int, BrokenPath]]
+Tries = list[tuple[BrokenPath, str]]
+"""Paths with the row of a try at their hint."""
 
 
 def repair_and_guide(session: Session) -> None:
@@ -26,7 +29,7 @@ def repair_and_guide(session: Session) -> None:
 
 def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
     """Return what each path is continued under: its accepted hint, or in the arm `answer` the answer."""
-    hints, used = _try_hints(session, "hints", paths)
+    hints, used = try_hints(session, "hints", paths, lambda tries: judge_hints(session, tries))
     session.close_phase("hints", "", Kind.HINT, used)
     num_hinted = record_paths(session, [path for _, path in paths], hints)
     logger.info("hints: %d of %d paths got one, in %d tries", num_hinted, len(paths), len(used))
@@ -35,15 +38,20 @@ def write_hints(session: Session, paths: ChunkedPaths) -> dict[str, Hint]:
 
 def write_control_hints(session: Session, arm: str, paths: ChunkedPaths) -> dict[str, Hint]:
     """Return the same for a control that cuts paths elsewhere."""
-    hints, used = _try_hints(session, "control_hints", paths, arm)
+    hints, used = try_hints(session, "control_hints", paths, lambda tries: judge_hints(session, tries, arm), arm)
     session.close_phase("control_hints", arm, Kind.HINT, used)
     return hints
 
 
-def _try_hints(
-    session: Session, phase: str, paths: ChunkedPaths, arm: str = ""
+def try_hints(
+    session: Session, phase: str, paths: ChunkedPaths, judge: Callable[[Tries], dict[str, Hint]], turn: str = ""
 ) -> tuple[dict[str, Hint], dict[str, bool]]:
-    """Return the accepted hints by path, and all tries; the teacher tries again for paths that have none."""
+    """Return the accepted hints by path, and all tries; the teacher tries again for paths that have none.
+
+    Args:
+        judge: Returns which tries are accepted, by path.
+        turn: Tells apart several such works of a phase.
+    """
     if session.config.hints.arm == "answer":
         return tell_answers([path for _, path in paths if path.problem_id not in session.quarantine]), {}
     sampling = session.config.hints.sampling
@@ -53,15 +61,15 @@ def _try_hints(
     for try_index in range(session.config.hints.max_tries):
         waiting = [(chunk, path) for chunk, path in paths if path.trajectory_id not in hints]
         slots = [(chunk, hint_slot(path, recipe_id, try_index, sampling)) for chunk, path in waiting]
-        turn = f"{arm} try {try_index}".strip()
-        rows = sample_and_verify(session, phase, slots, session.teacher, sampling, verify=False, turn=turn)
+        name = f"{turn} try {try_index}".strip()
+        rows = sample_and_verify(session, phase, slots, session.teacher, sampling, verify=False, turn=name)
         used |= dict(rows.values())
         tries = [
             (path, rows[slot.slot_id][0])
             for (_, path), (_, slot) in zip(waiting, slots, strict=True)
             if slot.slot_id in rows
         ]
-        hints |= judge_hints(session, tries, arm)
+        hints |= judge(tries)
     return hints, used
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from flows.rollouts import into_shards
+from flows.scoring import score_rows
 from flows.validity import choose_score
 from heal_core.pure import AUTO
 from heal_core.recipes import score_template
 from heal_core.store.reads import read_kept, read_run_trajectories
 from tasks.decisions import build_curriculum, filter_pure, gate_texts
 from tasks.scores import WORK as PURE
-from tasks.scores import ScoreWork, score_chunk
+from tasks.scores import ScoreWork
 from tasks.session import Session, logger
-from tasks.shards import run_shard
 
 
 def select_examples(session: Session) -> None:
@@ -47,18 +46,8 @@ def score_repairs(session: Session, passed: Collection[str], phase: str = "repai
     config = session.config
     recipe_id = session.recipe("score", session.scorer, None, score_template(config.pure, config.steps))
     repairs = read_run_trajectories(session.store, session.run_id, phase, arm).iter_rows(named=True)
-    work_name = f"{PURE} {arm}".strip()
-    session.enter_work(work_name)
-    rows = [row for row in repairs if row["trajectory_id"] in passed and row["problem_id"] not in session.quarantine]
-    session.progress.begin(session.run_id, session.phase_name, work_name, "repairs", len(rows))
-    used: dict[str, bool] = {}
-    for chunks, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
-        work = ScoreWork(chunks, shard, recipe_id, session.scorer, session.store.epoch)
-        for score_ids in run_shard(session, score_chunk, work):
-            used |= dict.fromkeys(score_ids, False)
-        session.progress.advance(len(shard))
-    session.finish_work()
-    return used
+    rows = [row for row in repairs if row["trajectory_id"] in passed]
+    return score_rows(session, rows, ScoreWork, recipe_id, f"{PURE} {arm}".strip(), "repairs")
 
 
 def _words(counts: dict[str, int]) -> str:

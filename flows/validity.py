@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flows.repair import try_hints
 from flows.rollouts import into_shards, sample_and_verify
+from flows.scoring import score_rows
 from heal_core.prompts import rationale_prompt, student_prompt
-from heal_core.recipes import TEMPLATES, repair_template, score_template
+from heal_core.recipes import repair_template, score_template
 from heal_core.records import Kind, VerdictLabel
-from heal_core.repair import BrokenPath, Hint, hint_slot, tell_answers
+from heal_core.repair import BrokenPath, plain_slot
 from heal_core.store.reads import read_run_trajectories
-from heal_core.validity.shortcuts import Continuation, Shortcut, continuation_slot, rationale_slot
+from heal_core.validity.shortcuts import Continuation, Shortcut, rationale_slot
 from tasks.policy import retried
 from tasks.samples import VerifyWork, verify_chunk
-from tasks.scores import score_chunk
 from tasks.session import Session, logger
 from tasks.shards import run_shard
 from tasks.validity import (
@@ -29,18 +30,16 @@ from tasks.validity import (
     BuildWork,
     Prefix,
     Texts,
-    ValidityScoreWork,
     accept_hints,
     build_chunk,
     build_shortcuts,
     choose_natural,
-    conclude,
     cut_hard_paths,
     line_break_of,
-    record_chosen,
     row_id_of,
     validity_id_of,
 )
+from tasks.validity_tables import ValidityScoreWork, conclude, record_chosen
 
 
 def choose_score(session: Session) -> None:
@@ -65,24 +64,9 @@ def validate_pure(session: Session) -> dict[str, Any]:
     return test
 
 
-def write_hints(session: Session, validity_id: str, paths: Sequence[tuple[int, BrokenPath]]) -> list[Prefix]:
+def write_hints(session: Session, validity_id: str, paths: list[tuple[int, BrokenPath]]) -> list[Prefix]:
     """Return the prefixes that got a hint as GEAR's arm has it, in the order given; of none other are there texts."""
-    config, sampling = session.config.hints, session.config.hints.sampling
-    recipe_id = session.recipe(Kind.HINT, session.teacher, sampling, TEMPLATES[Kind.HINT])
-    hints: dict[str, Hint] = tell_answers([path for _, path in paths]) if config.arm == "answer" else {}
-    used: dict[str, bool] = {}
-    for try_index in range(config.max_tries if config.arm == "generated" else 0):
-        waiting = [(chunk, path) for chunk, path in paths if path.trajectory_id not in hints]
-        slots = [(chunk, hint_slot(path, recipe_id, try_index, sampling)) for chunk, path in waiting]
-        turn = f"hints try {try_index}"
-        rows = sample_and_verify(session, WORK, slots, session.teacher, sampling, verify=False, turn=turn)
-        used |= dict(rows.values())
-        tries = [
-            (path, rows[slot.slot_id][0])
-            for (_, path), (_, slot) in zip(waiting, slots, strict=True)
-            if slot.slot_id in rows
-        ]
-        hints |= accept_hints(session, tries)
+    hints, used = try_hints(session, WORK, paths, lambda tries: accept_hints(session, tries), "hints")
     session.close_phase("validity_hints", validity_id, Kind.HINT, used)
     return [Prefix(chunk, path, hints[path.trajectory_id]) for chunk, path in paths if path.trajectory_id in hints]
 
@@ -92,7 +76,7 @@ def continue_prefixes(session: Session, validity_id: str, prefixes: Sequence[Pre
     sampling = session.config.rollouts.sampling
     recipe_id = session.recipe(Kind.CONTINUATION, session.teacher, sampling, student_prompt("{}"))
     slots = [
-        (prefix.chunk_index, continuation_slot(prefix.path, recipe_id, index, sampling))
+        (prefix.chunk_index, plain_slot(prefix.path, recipe_id, index, sampling, Kind.CONTINUATION))
         for prefix in prefixes
         for index in range(session.config.pure.validity.num_generations)
     ]
@@ -150,18 +134,8 @@ def score_texts(session: Session, validity_id: str, prefixes: Sequence[Prefix], 
         row | {"hint_id": hint_of[row["parent_id"]], "recipe_id": repairs}
         for phase in (NATURAL, BUILT)
         for row in read_run_trajectories(session.store, session.run_id, phase, validity_id).iter_rows(named=True)
-        if row["trajectory_id"] in wanted
-        and row["label"] == VerdictLabel.CORRECT
-        and row["problem_id"] not in session.quarantine
+        if row["trajectory_id"] in wanted and row["label"] == VerdictLabel.CORRECT
     ]
-    session.enter_work(ValidityScoreWork.work)
-    session.progress.begin(session.run_id, session.phase_name, ValidityScoreWork.work, "texts", len(rows))
-    used: dict[str, bool] = {}
-    for names, shard in into_shards(session, rows, lambda row: int(row["chunk_index"])):
-        work = ValidityScoreWork(names, shard, recipe_id, session.scorer, session.store.epoch)
-        for score_ids in run_shard(session, score_chunk, work):
-            used |= dict.fromkeys(score_ids, False)
-        session.progress.advance(len(shard))
-    session.finish_work()
+    used = score_rows(session, rows, ValidityScoreWork, recipe_id, ValidityScoreWork.work, "texts")
     session.close_phase("validity_scores", validity_id, "validity_score", used)
     return recipe_id

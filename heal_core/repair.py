@@ -128,31 +128,36 @@ def hint_slot(path: BrokenPath, recipe_id: str, try_index: int, sampling: Sampli
 
 def repair_slot(path: BrokenPath, hint: Hint, recipe_id: str, sample_index: int, sampling: SamplingConfig) -> Slot:
     """Return the slot of one continuation: in its prompt stands the hint without the answer, or the answer."""
+    prompt = conditioned_prompt(path.question, hint, path.reference)
+    return _continuation(Kind.REPAIR, path, prompt, hint.hint_id, recipe_id, sample_index, sampling)
+
+
+def plain_slot(
+    path: BrokenPath, recipe_id: str, sample_index: int, sampling: SamplingConfig, kind: Kind = Kind.REPAIR
+) -> Slot:
+    """Return the slot of one continuation under the student prompt: of the control B4, or of the validity test."""
+    prompt = student_prompt(path.question, path.reference.wording)
+    return _continuation(kind, path, prompt, None, recipe_id, sample_index, sampling)
+
+
+def _continuation(
+    kind: Kind,
+    path: BrokenPath,
+    prompt: str,
+    hint_id: str | None,
+    recipe_id: str,
+    sample_index: int,
+    sampling: SamplingConfig,
+) -> Slot:
     return Slot(
-        Kind.REPAIR,
+        kind,
         path.problem_id,
         recipe_id,
         sample_index,
-        conditioned_prompt(path.question, hint, path.reference),
+        prompt,
         continuation_limit(sampling, len(path.prefix_token_ids)),
         parent_id=path.trajectory_id,
-        hint_id=hint.hint_id,
-        prefix_token_ids=path.prefix_token_ids,
-        prefix=path.prefix,
-        cut_tokens=len(path.prefix_token_ids),
-    )
-
-
-def unhinted_slot(path: BrokenPath, recipe_id: str, sample_index: int, sampling: SamplingConfig) -> Slot:
-    """Return the slot of one continuation under the student prompt: the control B4."""
-    return Slot(
-        Kind.REPAIR,
-        path.problem_id,
-        recipe_id,
-        sample_index,
-        student_prompt(path.question, path.reference.wording),
-        continuation_limit(sampling, len(path.prefix_token_ids)),
-        parent_id=path.trajectory_id,
+        hint_id=hint_id,
         prefix_token_ids=path.prefix_token_ids,
         prefix=path.prefix,
         cut_tokens=len(path.prefix_token_ids),

@@ -20,7 +20,7 @@ from heal_core.controls import (
     random_step,
     shuffle_exposures,
 )
-from heal_core.curriculum import STAGES, Stage, cap_candidates, stage_order
+from heal_core.curriculum import STAGES, Stage, stage_order
 from heal_core.hints import clean_hint
 from heal_core.repair import BrokenPath, Hint
 from heal_core.store.reads import (
@@ -32,10 +32,10 @@ from heal_core.store.reads import (
     read_stage,
 )
 from tasks.decisions import (
-    cap_rows,
     kept_word,
     natural_lengths,
     pure_decisions,
+    record_cap,
     record_gates,
     record_stage,
     score_in_use,
@@ -145,7 +145,7 @@ def select_control(session: Session, arm: str) -> tuple[str, ...]:
         if decision == kept_word(True) and value is not None
     }
     repairs = read_run_trajectories(session.store, session.run_id, "control_repairs", arm)
-    return _cap(session, arm, repairs.filter(pl.col("trajectory_id").is_in(list(scores))), scores)
+    return record_cap(session, repairs.filter(pl.col("trajectory_id").is_in(list(scores))), scores, arm)
 
 
 @decision_task("drop repairs at random")
@@ -172,7 +172,7 @@ def select_at_random(session: Session) -> tuple[str, ...]:
     )
     kept = ranks.keys() - dropped
     repairs = read_run_trajectories(session.store, session.run_id, "repairs")
-    return _cap(session, RANDOM_DROP, repairs.filter(pl.col("trajectory_id").is_in(list(kept))), ranks)
+    return record_cap(session, repairs.filter(pl.col("trajectory_id").is_in(list(kept))), ranks, RANDOM_DROP)
 
 
 @decision_task("build stages of controls")
@@ -194,17 +194,3 @@ def build_control_stages(session: Session, arm: str, repairs: Sequence[str] = ()
     for name, row_ids in shown.items():
         record_stage(session, arm, name, row_ids)
     return len(set(shown[STAGES[-1]]))
-
-
-def _cap(session: Session, arm: str, rows: pl.DataFrame, scores: dict[str, float]) -> tuple[str, ...]:
-    candidates = cap_rows(session, rows, scores)
-    result = cap_candidates(candidates, session.config.curriculum)
-    session.record_decisions(
-        "control_cap",
-        [
-            (c.row_id, c.problem_id, kept_word(c.row_id not in result.reasons), result.reasons.get(c.row_id), c.score)
-            for c in candidates
-        ],
-        arm,
-    )
-    return result.kept

@@ -194,9 +194,9 @@ def build_curriculum(session: Session) -> tuple[Stage, Stage, Stage]:
     guided = verified_rows(session, "guided", bands).filter(pl.col("trajectory_id").is_in(list(kept_by_gate)))
     pure = read_kept(session.store, session.run_id, "pure")
     repairs = verified_rows(session, "repairs", bands).filter(pl.col("trajectory_id").is_in(list(pure)))
-    base_ids = _cap(session, verified_rows(session, "rollouts", bands))
-    guided_ids = _cap(session, guided)
-    repair_ids = _cap(session, repairs, pure)
+    base_ids = record_cap(session, verified_rows(session, "rollouts", bands))
+    guided_ids = record_cap(session, guided)
+    repair_ids = record_cap(session, repairs, pure)
     stages = build_stages(base_ids, guided_ids, repair_ids, session.config.curriculum, session.config.seed)
     for stage in stages:
         record_stage(session, "heal", stage.name, stage.row_ids)
@@ -220,16 +220,19 @@ def build_equal_tokens(session: Session) -> int:
     return len(kept)
 
 
-def _cap(session: Session, rows: pl.DataFrame, scores: dict[str, float] | None = None) -> tuple[str, ...]:
-    """Return the rows that the cap keeps, by score or else by sample index; all decisions are stored."""
+def record_cap(
+    session: Session, rows: pl.DataFrame, scores: Mapping[str, float] | None = None, arm: str | None = None
+) -> tuple[str, ...]:
+    """Return the rows that the cap keeps, by score or else by sample index; what it decides is stored."""
     candidates = cap_rows(session, rows, scores)
     result = cap_candidates(candidates, session.config.curriculum)
     session.record_decisions(
-        "cap",
+        "control_cap" if arm else "cap",
         [
             (c.row_id, c.problem_id, kept_word(c.row_id not in result.reasons), result.reasons.get(c.row_id), c.score)
             for c in candidates
         ],
+        arm,
     )
     return result.kept
 

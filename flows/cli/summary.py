@@ -36,9 +36,11 @@ def print_outcome(outcome: dict[str, Any], workspace: str) -> None:
     if promotion := outcome["promotion"]:
         console.print(_promotion(promotion), highlight=False)
     made = outcome["generated"]
+    apart = {"controls": "hints and repairs of controls", "validity": "texts of the validity test"}
+    others = "".join(f"{made[name]} {words}, " for name, words in apart.items() if made[name])
     console.print(
         f"newly made: {made['rollouts']} rollouts (B2's too), {made['hints']} hints, {made['repairs']} repairs, "
-        f"{made['guided']} guided, {made['evaluation']} answers of students ({made['tokens']} tokens), "
+        f"{made['guided']} guided, {others}{made['evaluation']} answers of students ({made['tokens']} tokens), "
         f"{made['optimizer_steps']} optimizer steps, in {outcome['wall_seconds']:.0f} s"
     )
     console.print(f"store: {workspace}/heal.duckdb   students: {workspace}/students/", highlight=False)

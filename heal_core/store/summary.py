@@ -60,10 +60,12 @@ def summarise_run(store: Store, run_id: str, made: Mapping[str, int], wall_secon
             [run_id],
         ),
         "generated": {
-            "rollouts": made.get("rollouts", 0) + made.get("equal_tokens", 0),
+            "rollouts": sum(made.get(name, 0) for name in ("rollouts", "equal_tokens", "ceiling")),
             "repairs": made.get("repairs", 0),
             "guided": made.get("guided", 0),
             "hints": made.get("hints", 0),
+            "controls": made.get("control_hints", 0) + made.get("control_repairs", 0),
+            "validity": made.get("validity", 0),
             "evaluation": made.get("evaluation", 0) + made.get("promotion", 0),
             "tokens": made.get("tokens", 0),
             "optimizer_steps": made.get("optimizer_steps", 0),

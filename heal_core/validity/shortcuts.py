@@ -18,7 +18,7 @@ import numpy as np
 from heal_core.engines.base import SamplingConfig
 from heal_core.keys import content_key, slot_key
 from heal_core.plan import Slot
-from heal_core.prompts import rationale_prompt, student_prompt
+from heal_core.prompts import rationale_prompt
 from heal_core.pure import find_span
 from heal_core.records import Kind
 from heal_core.reference import CodeReference
@@ -147,22 +147,6 @@ def choose_prefixes(paths: Sequence[BrokenPath], max_prefixes: int | None, seed:
         turn[path.problem_id] = turn.get(path.problem_id, -1) + 1
         ranks.append((turn[path.problem_id], content_key("validity prefix", seed, path.problem_id), position))
     return [paths[position] for position in sorted(position for *_, position in sorted(ranks)[:max_prefixes])]
-
-
-def continuation_slot(path: BrokenPath, recipe_id: str, index: int, sampling: SamplingConfig) -> Slot:
-    """Return the slot of a continuation of a prefix under the plain student prompt."""
-    return Slot(
-        Kind.CONTINUATION,
-        path.problem_id,
-        recipe_id,
-        index,
-        student_prompt(path.question, path.reference.wording),
-        continuation_limit(sampling, len(path.prefix_token_ids)),
-        parent_id=path.trajectory_id,
-        prefix_token_ids=path.prefix_token_ids,
-        prefix=path.prefix,
-        cut_tokens=len(path.prefix_token_ids),
-    )
 
 
 def rationale_slot(

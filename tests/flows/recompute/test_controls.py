@@ -43,6 +43,9 @@ def test_heal_itself_is_what_it_was_without_controls(both: tuple[Any, Any]) -> N
     funnel = "SELECT * EXCLUDE (run_id) FROM funnel WHERE run_id = $run ORDER BY ALL"
     assert without.rows(funnel) == with_controls.rows(funnel)
     assert with_controls.calls["guided"] == 0, "what both want is made once"
+    generated = with_controls.summary["generated"]
+    assert generated["controls"] == with_controls.calls["hints"] + with_controls.calls["repairs"] > 0
+    assert generated["rollouts"] == with_controls.calls["rollouts"] > 0, "those of B2 and of the ceiling"
 
 
 def test_controls_share_the_first_two_stages_and_differ_in_the_last(both: tuple[Any, Any]) -> None:

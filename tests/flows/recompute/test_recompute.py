@@ -622,6 +622,8 @@ def test_the_summary_counts_what_was_asked_of_the_models(bases: Callable[[Mappin
     assert run.summary["generated"] == {
         **{kind: run.calls[kind] for kind in SAMPLES},
         "evaluation": run.calls["answers"],
+        "controls": 0,
+        "validity": 0,
         "lm_evals": 0,
         "tokens": num_tokens,
         "optimizer_steps": num_optimizer_steps,

@@ -12,7 +12,7 @@ from heal_core.engines.base import SamplingConfig
 from heal_core.prompts import rationale_prompt, student_prompt
 from heal_core.records import Kind
 from heal_core.reference import Reference, make_reference
-from heal_core.repair import BrokenPath
+from heal_core.repair import BrokenPath, plain_slot
 from heal_core.steps import StepsConfig
 from heal_core.validity.config import NUM_SHORTCUT_KINDS
 from heal_core.validity.shortcuts import (
@@ -21,7 +21,6 @@ from heal_core.validity.shortcuts import (
     Tokens,
     borrow_reasoning,
     choose_prefixes,
-    continuation_slot,
     find_line_break,
     paste_answer,
     rationale_slot,
@@ -138,7 +137,7 @@ def test_a_rationale_is_sampled_after_the_answer_and_put_before_it() -> None:
 
 
 def test_natural_texts_are_sampled_without_hint_or_answer() -> None:
-    slot = continuation_slot(path_of(), "recipe", 3, SamplingConfig(max_tokens=100))
+    slot = plain_slot(path_of(), "recipe", 3, SamplingConfig(max_tokens=100), Kind.CONTINUATION)
     assert (slot.kind, slot.prompt, slot.hint_id) == (Kind.CONTINUATION, student_prompt("How many?"), None)
     assert slot.limit_tokens == 100 - len(path_of().prefix_token_ids)
 

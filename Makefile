@@ -56,7 +56,7 @@ deploy-local: $(STAMP)  ## Start a Prefect server and a worker here, with the ni
 	@exec $(BIN)/python -m deployments.local
 
 test: $(STAMP) $(EXTRAS)  ## Run the tests, on up to 4 cores
-	$(BIN)/python -m pytest -m "not full" -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not full" -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 60 --durations-min 5
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

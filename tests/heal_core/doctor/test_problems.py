@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from heal_core.doctor.problems import check_problems, check_verifier
+from heal_core.reference import Reference
 from heal_core.sandbox.config import SandboxConfig
 from heal_core.sources.config import ProblemsConfig, SourceConfig
 from heal_core.verify.config import VerifyConfig
@@ -105,11 +106,12 @@ def test_what_cleaning_takes_out_is_told(write: Callable[..., ProblemsConfig], t
 
 
 @pytest.mark.slow
-def test_the_verifier_grades_or_says_why_not() -> None:
+def test_the_verifier_grades_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_verifier(VerifyConfig()).state == "ok"
-    hasty = check_verifier(VerifyConfig(timeout_seconds=1e-9))
-    assert hasty.state == "fail"
-    assert "timeout" in hasty.found
+    monkeypatch.setattr("heal_core.doctor.problems.Reference", lambda _: Reference("43"))
+    wrong = check_verifier(VerifyConfig())
+    assert wrong.state == "fail"
+    assert "calls 42 for 42 wrong" in wrong.found
 
 
 @pytest.mark.parametrize("solutions", [[], ["print(input())"]], ids=["outputs", "a solution to be graded"])

@@ -107,6 +107,9 @@ CONTROLS = tuple(name for name in ARMS if name not in (TEACHER, BASE, HEAL, LATE
 CONTINUED = (UNHINTED, RANDOM_BREAKPOINT, MISMATCHED_HINT, ANSWER_TOLD)
 """Controls that continue HEAL's wrong paths in another way, with repairs of their own."""
 
+SHARE_FIRST_STAGES = (WITHOUT_REPAIRS, RANDOM_DROP, *CONTINUED)
+"""Controls whose stages I and II are HEAL's own."""
+
 
 def arm_named(name: str) -> Arm:
     """Return how people name an arm; one that another version of HEAL stored goes by its own name."""

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heal_core.arms import ARMS, HEAL, REJECTION_SAMPLING
 from heal_core.config import RunConfig
 from heal_core.doctor.sizes import model_size, stages_bytes
 from heal_core.engines.base import EngineConfig
@@ -22,6 +21,10 @@ from heal_core.forecast.estimate import Estimate
 from heal_core.forecast.expectations import ASSUMED_QUESTION_TOKENS, CHARS_PER_TOKEN, Sources, expectations
 from heal_core.forecast.stored import count_answers, count_later, count_rollouts
 from heal_core.forecast.sums import (
+    CEILING,
+    CONTROL_HINTS,
+    CONTROL_PURE,
+    CONTROL_REPAIRS,
     EQUAL_TOKENS,
     EVALUATION,
     GUIDED,
@@ -126,8 +129,6 @@ def make_plan(config: RunConfig, num_problems: int | None = None, probed: int = 
         works = forecast(config, demand, expected, size)
     if size is None:
         unknown.append("the size of the student, and so the room of the trained stages")
-    if not is_complete:
-        unknown += _uncounted(config)
     return Plan(
         run_id, is_complete, num_train, num_held_out, len(loaded.quarantined) if loaded else 0,
         loaded.cleaned.describe() if loaded else "", bands, basis, works, unknown,
@@ -154,15 +155,6 @@ def _load(config: RunConfig, store: PublishedStore | None) -> LoadedProblems:
         require_sandbox(config.verify.sandbox)
     check_sides(config.problems, loaded)
     return loaded
-
-
-def _uncounted(config: RunConfig) -> list[str]:
-    """Return what a run makes that no plan counts so far."""
-    others = [ARMS[arm].short for arm in config.controls.arms if arm not in (HEAL, REJECTION_SAMPLING, EQUAL_TOKENS)]
-    found = [f"what controls beside B1 and B2 make: {', '.join(others)} are in no line above"] if others else []
-    if config.controls.ceiling_samples > config.rollouts.num_generations:
-        found.append("how many of the controls.ceiling_samples are sampled: they are in no line above")
-    return found
 
 
 def _identify(role: str, model: EngineConfig, config: RunConfig, unknown: list[str]) -> dict[str, Any] | None:
@@ -308,6 +300,7 @@ def _counted(counts: Mapping[str, Count], closed: set[str], used: Mapping[tuple[
         ("repairs", (HINTS, REPAIRS, GUIDED)),
         ("selection", (PURE,)),
         ("equal_tokens", (EQUAL_TOKENS,)),
+        ("controls", (CONTROL_HINTS, CONTROL_REPAIRS, CONTROL_PURE, CEILING)),
         ("evaluation", (EVALUATION,)),
         ("promotion", (PROMOTION,)),
     ):

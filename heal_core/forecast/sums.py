@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from heal_core.arms import RANDOM_BREAKPOINT, REJECTION_SAMPLING, SHARE_FIRST_STAGES
 from heal_core.config import RunConfig
 from heal_core.curriculum import STAGES
 from heal_core.engines.price import PriceConfig
@@ -21,6 +22,7 @@ from heal_core.validity.config import NUM_SHORTCUT_KINDS
 ROLLOUTS, HINTS, REPAIRS, GUIDED, PURE = "rollouts", "hints", "repairs", "guided", "pure"
 VALIDITY, VALIDITY_SCORES = "validity", "validity_scores"
 EQUAL_TOKENS, TRAINING, EVALUATION, PROMOTION = "equal_tokens", "training", "evaluation", "promotion"
+CONTROL_HINTS, CONTROL_REPAIRS, CONTROL_PURE, CEILING = "control_hints", "control_repairs", "control_pure", "ceiling"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
         stored = demand.stored_equal_tokens
         wanted = wanted if budget else 0.0
         works.append(_continued(demand, EQUAL_TOKENS, wanted, stored, "rollouts", expected.extra, expected, ()))
+    works += _controls(config, demand, expected, {work.name: work for work in works})
     works.append(_training(config, demand, expected, stage_bytes))
     works.append(_sampled(EVALUATION, EVALUATION, "answers", _count(demand, EVALUATION), expected.answer, expected))
     if config.promotion.enabled and demand.has_best_student:
@@ -165,6 +168,25 @@ def _validity(config: RunConfig, demand: Demand, expected: Expectations) -> list
         replace(work, basis=(*work.basis, bound)) if work.missing else work
         for work in (sampled, replace(scored, disk_bytes=0.0))
     ]
+
+
+def _controls(config: RunConfig, demand: Demand, expected: Expectations, made: Mapping[str, Work]) -> list[Work]:
+    """Return what the controls that continue HEAL's paths sample and have scored, and the ceiling's plain samples."""
+    arms = config.controls.continued
+    works = []
+    if RANDOM_BREAKPOINT in arms:
+        works.append(_continued(demand, CONTROL_HINTS, made[HINTS].wanted, 0, "hints", expected.hint, expected, ()))
+    if arms:
+        num_repairs, num_scores = len(arms) * made[REPAIRS].wanted, len(arms) * made[PURE].wanted
+        repairs = _continued(demand, CONTROL_REPAIRS, num_repairs, 0, "repairs", expected.repair, expected, ())
+        scores = _continued(demand, CONTROL_PURE, num_scores, 0, "scores", expected.score, expected, ())
+        works += [repairs, replace(scores, disk_bytes=0.0)]
+    num_more = config.controls.ceiling_samples - config.rollouts.num_generations
+    if num_more > 0:
+        wanted = demand.bands[Band.EXTREMELY_HARD] * num_more
+        works.append(_continued(demand, CEILING, wanted, 0, "rollouts", expected.extra, expected, ()))
+    bound = "upper bound: nothing of controls is counted as stored"
+    return [replace(work, basis=(*work.basis, bound)) if work.missing else work for work in works]
 
 
 def total(works: Iterable[Work]) -> Work:
@@ -231,9 +253,9 @@ def _sampled(
 
 def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_bytes: float | None) -> Work:
     """Return the optimizer steps of all arms: in each, those that HEAL's own examples need."""
-    num_arms = len(config.controls.arms)
+    arms = config.controls.arms
     if TRAINING in demand.closed:
-        num = num_arms * len(STAGES)
+        num = len(arms) * len(STAGES)
         return Work(TRAINING, TRAINING, "stages", num, num, True)
     base = demand.num_train * expected.base_examples.value
     guided = demand.bands[Band.HARD] * expected.guided_examples.value
@@ -243,8 +265,10 @@ def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_b
         num_optimizer_steps(round(size), epochs, config.sft.batch_size)
         for size, epochs in zip(sizes, config.curriculum.epochs, strict=True)
     ]
-    # stage I of rejection sampling is HEAL's own, trained once
-    steps = num_arms * sum(stages) - (stages[0] if config.controls.rejection_sampling else 0)
+    # what HEAL has trained is trained once
+    num_sharing = sum(arm in SHARE_FIRST_STAGES for arm in arms)
+    steps = len(arms) * sum(stages) - num_sharing * sum(stages[:2])
+    steps -= stages[0] if REJECTION_SAMPLING in arms else 0
     step = expected.step
     return Work(
         TRAINING,
@@ -273,9 +297,15 @@ def price_of(name: str, config: RunConfig) -> PriceConfig | None:
     """Return the price of the model that does a work; None without one, and for training."""
     if name == TRAINING:
         return None
-    role = {PURE: "scorer", VALIDITY_SCORES: "scorer", EVALUATION: "student", PROMOTION: "student"}.get(name, "teacher")
+    role = ROLE_OF.get(name, "teacher")
     return config.models[role].price
 
+
+ROLE_OF = {
+    **dict.fromkeys((PURE, VALIDITY_SCORES, CONTROL_PURE), "scorer"),
+    **dict.fromkeys((EVALUATION, PROMOTION), "student"),
+}
+"""The model that does a work, where it is not the teacher."""
 
 PHASE_OF = {
     ROLLOUTS: "rollouts",
@@ -286,6 +316,10 @@ PHASE_OF = {
     VALIDITY_SCORES: "selection",
     PURE: "selection",
     EQUAL_TOKENS: "equal_tokens",
+    CONTROL_HINTS: "controls",
+    CONTROL_REPAIRS: "controls",
+    CONTROL_PURE: "controls",
+    CEILING: "controls",
     TRAINING: "training",
     EVALUATION: "evaluation",
     PROMOTION: "promotion",

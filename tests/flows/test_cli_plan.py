@@ -65,12 +65,15 @@ def test_models_that_are_not_here_are_planned_from_what_is_known(planned: Planne
     assert told["works"]["training"]["disk_bytes"] == 0
 
 
-def test_controls_that_are_not_counted_are_named(planned: Planned) -> None:
-    plan = planned("controls.unhinted=true", "controls.shuffled=true", "controls.ceiling_samples=200")
-    controls, ceiling = plan["unknown"][-2:]
-    assert "B4, B7 are in no line above" in controls
-    assert "controls.ceiling_samples" in ceiling
-    assert not any("controls" in what for what in planned()["unknown"])
+def test_controls_are_counted(planned: Planned) -> None:
+    plain = planned()["works"]
+    on = ("controls.unhinted=true", "controls.random_breakpoint=true", "controls.ceiling_samples=200")
+    works = planned(*on)["works"]
+    assert works["control_hints"]["wanted"] == plain["hints"]["wanted"] > 0
+    assert works["control_repairs"]["wanted"] == pytest.approx(2 * plain["repairs"]["wanted"])
+    assert works["control_pure"]["wanted"] == pytest.approx(2 * plain["pure"]["wanted"])
+    assert works["ceiling"]["wanted"] > 0
+    assert not any(name.startswith("control") or name == "ceiling" for name in plain)
 
 
 def test_problems_can_be_assumed(planned: Planned) -> None:

@@ -74,6 +74,19 @@ def by_name(works: list[Work]) -> dict[str, Work]:
     return {work.name: work for work in works}
 
 
+def test_controls_continue_the_same_paths_and_share_stages(demand: Demand, expected: Expectations) -> None:
+    plain = by_name(forecast(config(), demand, expected, 5000.0))
+    on = {f"controls__{name}": True for name in ("unhinted", "random_breakpoint", "shuffled")}
+    works = by_name(forecast(config(**on, controls__ceiling_samples=20), demand, expected, 5000.0))
+    assert works["control_hints"].wanted == plain["hints"].wanted  # B5 writes its own
+    assert works["control_repairs"].wanted == 2 * plain["repairs"].wanted
+    assert works["control_pure"].wanted == 2 * plain["pure"].wanted
+    assert works["ceiling"].wanted == 1 * (20 - 8)  # of one extremely hard problem, after the first 8
+    first, second, third = 5, 3, 7  # steps: 20 examples x 2, 23 x 1 and 27 x 2, in batches of 8
+    assert plain["training"].wanted == 3 * (first + second + third) - first
+    assert works["training"].wanted == plain["training"].wanted + 2 * third + (first + second + third)
+
+
 def test_each_work_follows_from_those_before(demand: Demand, expected: Expectations) -> None:
     works = by_name(forecast(config(), demand, expected, 5000.0))
     rollouts = works["rollouts"]

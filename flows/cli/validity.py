@@ -24,6 +24,12 @@ MEASURE_NAMES = {
     "final_uncertainty": "final U",
 }
 KINDS = ("pasted", "rationalised", "borrowed")
+LEGEND = (
+    "shortcuts: pasted, a part of a right text, then the answer; rationalised, reasoning for an answer that was given; "
+    "borrowed, another problem's reasoning, then the answer\n"
+    "1 tells all shortcuts from all natural texts, 0.5 none; (less): fewer or lower counts as the shortcut\n"
+    "leak count: how often the answer is stated; final U: the uncertainty about it at the end"
+)
 
 
 def validate_pure(
@@ -58,6 +64,7 @@ def validate_pure(
 def print_test(console: Console, test: dict[str, Any], workspace: Path) -> None:
     """Print a validity test."""
     console.print(_table(test))
+    console.print(LEGEND, highlight=False)
     for line in _words(test):
         console.print(line, highlight=False)
     console.print(

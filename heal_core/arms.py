@@ -107,8 +107,10 @@ CONTROLS = tuple(name for name in ARMS if name not in (TEACHER, BASE, HEAL, LATE
 CONTINUED = (UNHINTED, RANDOM_BREAKPOINT, MISMATCHED_HINT, ANSWER_TOLD)
 """Controls that continue HEAL's wrong paths in another way, with repairs of their own."""
 
-SHARE_FIRST_STAGES = (WITHOUT_REPAIRS, RANDOM_DROP, *CONTINUED)
-"""Controls whose stages I and II are HEAL's own."""
+NUM_SHARED_STAGES: Mapping[str, int] = {REJECTION_SAMPLING: 1} | {
+    arm: 2 for arm in CONTROLS if arm not in (REJECTION_SAMPLING, EQUAL_TOKENS, SHUFFLED)
+}
+"""How many of a control's first stages are HEAL's own, and trained once; of others none."""
 
 
 def arm_named(name: str) -> Arm:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from heal_core.arms import CONTINUED, CONTROLS, HEAL
+from heal_core.arms import CONTINUED, CONTROLS, HEAL, NUM_SHARED_STAGES
 from heal_core.curriculum import STAGES, Stage
 from heal_core.keys import content_key
 
@@ -54,6 +54,11 @@ class ControlsConfig(BaseModel):
     def continued(self) -> tuple[str, ...]:
         """Return those of them that continue wrong paths in a way of their own."""
         return tuple(arm for arm in CONTINUED if getattr(self, arm))
+
+
+def num_trained_stages(arms: Sequence[str]) -> int:
+    """Return how many stages these arms train, those that they share counted once."""
+    return sum(len(STAGES) - NUM_SHARED_STAGES.get(arm, 0) for arm in arms)
 
 
 MIN_WINDOW_SIZE = 3

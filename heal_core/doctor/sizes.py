@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from heal_core.config import RunConfig
-from heal_core.curriculum import STAGES
+from heal_core.controls import num_trained_stages
 from heal_core.doctor.finding import GIB
 from heal_core.doctor.memory import Demand
 from heal_core.engines.base import EngineConfig
@@ -74,10 +74,9 @@ def list_demands(config: RunConfig, sizes: Mapping[str, ModelSize]) -> list[Dema
 
 def stages_bytes(config: RunConfig, student: ModelSize | None) -> int:
     """Return what the stages of all arms take on the disk; 0 where the student's size is not known, or of adapters."""
-    num_arms = len(config.controls.arms)
     if student is None or (config.sft.lora is not None and config.sft.lora.save == "adapter"):
         return 0
-    return len(STAGES) * num_arms * _STAGE_BYTES * student.num_parameters
+    return num_trained_stages(config.controls.arms) * _STAGE_BYTES * student.num_parameters
 
 
 def read_weights(folder: Path) -> tuple[int, int]:

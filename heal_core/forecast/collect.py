@@ -127,6 +127,9 @@ def make_plan(config: RunConfig, num_problems: int | None = None, probed: int = 
         demand = count_answers(config, store, problems, models["student"], demand)
         size = _stage_bytes(config, models["student"])
         works = forecast(config, demand, expected, size)
+    num_rollouts = config.rollouts.num_generations
+    if 0 < config.controls.ceiling_samples <= num_rollouts:
+        unknown.append(f"the ceiling: its controls.ceiling_samples are not above the run's {num_rollouts} rollouts")
     if size is None:
         unknown.append("the size of the student, and so the room of the trained stages")
     return Plan(

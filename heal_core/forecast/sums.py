@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from heal_core.arms import RANDOM_BREAKPOINT, REJECTION_SAMPLING, SHARE_FIRST_STAGES
+from heal_core.arms import NUM_SHARED_STAGES, RANDOM_BREAKPOINT
 from heal_core.config import RunConfig
-from heal_core.curriculum import STAGES
+from heal_core.controls import num_trained_stages
 from heal_core.engines.price import PriceConfig
 from heal_core.forecast.estimate import Estimate, Expectations, PerSample
 from heal_core.pure import AUTO
@@ -132,15 +132,8 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
     pure = replace(pure, disk_bytes=0.0)
     works = [rollouts, hints, repairs, guided, *_validity(config, demand, expected), pure]
     if config.controls.equal_tokens:
-        budget = (
-            hints.wanted * expected.hint.tokens.value
-            + repairs.wanted * expected.repair.tokens.value
-            + guided.wanted * expected.guided.tokens.value
-        )
-        # the sample that crosses a problem's budget is drawn too: half a sample more, on average
-        wanted = budget / max(1.0, expected.extra.tokens.value) + 0.5 * (hard + extremely_hard)
+        wanted = _equal_tokens(hard + extremely_hard, expected, hints, repairs, guided)
         stored = demand.stored_equal_tokens
-        wanted = wanted if budget else 0.0
         works.append(_continued(demand, EQUAL_TOKENS, wanted, stored, "rollouts", expected.extra, expected, ()))
     works += _controls(config, demand, expected, {work.name: work for work in works})
     works.append(_training(config, demand, expected, stage_bytes))
@@ -149,6 +142,14 @@ def forecast(config: RunConfig, demand: Demand, expected: Expectations, stage_by
         num = demand.num_held_out * config.evaluation.num_generations
         works.append(_continued(demand, PROMOTION, num, 0, "answers", expected.answer, expected, ()))
     return [_priced(work, config) for work in works]
+
+
+def _equal_tokens(num_problems: float, expected: Expectations, *spent: Work) -> float:
+    """Return how many plain rollouts take the tokens of these works of so many problems."""
+    sizes = {HINTS: expected.hint, REPAIRS: expected.repair, GUIDED: expected.guided}
+    budget = sum(work.wanted * sizes[work.name].tokens.value for work in spent)
+    # the sample that crosses a problem's budget is drawn too: half a sample more, on average
+    return budget / max(1.0, expected.extra.tokens.value) + 0.5 * num_problems if budget else 0.0
 
 
 def _validity(config: RunConfig, demand: Demand, expected: Expectations) -> list[Work]:
@@ -180,10 +181,15 @@ def _controls(config: RunConfig, demand: Demand, expected: Expectations, made: M
         num_repairs, num_scores = len(arms) * made[REPAIRS].wanted, len(arms) * made[PURE].wanted
         repairs = _continued(demand, CONTROL_REPAIRS, num_repairs, 0, "repairs", expected.repair, expected, ())
         scores = _continued(demand, CONTROL_PURE, num_scores, 0, "scores", expected.score, expected, ())
+        as_heal = "as many verified as of HEAL's repairs"
+        scores = replace(scores, basis=(*scores.basis, as_heal)) if scores.missing else scores
         works += [repairs, replace(scores, disk_bytes=0.0)]
     num_more = config.controls.ceiling_samples - config.rollouts.num_generations
     if num_more > 0:
-        wanted = demand.bands[Band.EXTREMELY_HARD] * num_more
+        extremely_hard = demand.bands[Band.EXTREMELY_HARD]
+        wanted = extremely_hard * num_more
+        if config.controls.equal_tokens:  # its rollouts of these problems are among them
+            wanted = max(0.0, wanted - _equal_tokens(extremely_hard, expected, made[HINTS], made[REPAIRS]))
         works.append(_continued(demand, CEILING, wanted, 0, "rollouts", expected.extra, expected, ()))
     bound = "upper bound: nothing of controls is counted as stored"
     return [replace(work, basis=(*work.basis, bound)) if work.missing else work for work in works]
@@ -255,7 +261,7 @@ def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_b
     """Return the optimizer steps of all arms: in each, those that HEAL's own examples need."""
     arms = config.controls.arms
     if TRAINING in demand.closed:
-        num = len(arms) * len(STAGES)
+        num = num_trained_stages(arms)
         return Work(TRAINING, TRAINING, "stages", num, num, True)
     base = demand.num_train * expected.base_examples.value
     guided = demand.bands[Band.HARD] * expected.guided_examples.value
@@ -265,10 +271,7 @@ def _training(config: RunConfig, demand: Demand, expected: Expectations, stage_b
         num_optimizer_steps(round(size), epochs, config.sft.batch_size)
         for size, epochs in zip(sizes, config.curriculum.epochs, strict=True)
     ]
-    # what HEAL has trained is trained once
-    num_sharing = sum(arm in SHARE_FIRST_STAGES for arm in arms)
-    steps = len(arms) * sum(stages) - num_sharing * sum(stages[:2])
-    steps -= stages[0] if REJECTION_SAMPLING in arms else 0
+    steps = sum(sum(stages[NUM_SHARED_STAGES.get(arm, 0) :]) for arm in arms)
     step = expected.step
     return Work(
         TRAINING,

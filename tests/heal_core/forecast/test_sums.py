@@ -77,14 +77,34 @@ def by_name(works: list[Work]) -> dict[str, Work]:
 def test_controls_continue_the_same_paths_and_share_stages(demand: Demand, expected: Expectations) -> None:
     plain = by_name(forecast(config(), demand, expected, 5000.0))
     on = {f"controls__{name}": True for name in ("unhinted", "random_breakpoint", "shuffled")}
-    works = by_name(forecast(config(**on, controls__ceiling_samples=20), demand, expected, 5000.0))
+    works = by_name(forecast(config(**on), demand, expected, 5000.0))
     assert works["control_hints"].wanted == plain["hints"].wanted  # B5 writes its own
     assert works["control_repairs"].wanted == 2 * plain["repairs"].wanted
     assert works["control_pure"].wanted == 2 * plain["pure"].wanted
-    assert works["ceiling"].wanted == 1 * (20 - 8)  # of one extremely hard problem, after the first 8
     first, second, third = 5, 3, 7  # steps: 20 examples x 2, 23 x 1 and 27 x 2, in batches of 8
     assert plain["training"].wanted == 3 * (first + second + third) - first
     assert works["training"].wanted == plain["training"].wanted + 2 * third + (first + second + third)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "with_equal_tokens", "wanted"),
+    [(8, True, None), (20, False, 12), (20, True, 12 - (1320 / 150 + 0.5)), (12, True, 0)],
+)
+def test_the_ceiling_has_the_rollouts_of_the_run_and_of_equal_tokens_in_it(
+    num_samples: int, with_equal_tokens: bool, wanted: float | None, demand: Demand, expected: Expectations
+) -> None:
+    # one extremely hard problem; its 12 hints and 20 repairs of 120 + 1200 tokens are 8.8 rollouts of B2's 150 tokens
+    settings = config(controls__ceiling_samples=num_samples, controls__equal_tokens=with_equal_tokens)
+    works = by_name(forecast(settings, demand, expected, None))
+    assert ("ceiling" in works) == (wanted is not None)
+    if wanted is not None:
+        assert works["ceiling"].wanted == pytest.approx(wanted)
+
+
+def test_controls_that_are_closed_are_counted(demand: Demand, expected: Expectations) -> None:
+    counted = replace(demand, counts={**demand.counts, "control_repairs": Count(7, 7)})
+    repairs = by_name(forecast(config(controls__unhinted=True), counted, expected, None))["control_repairs"]
+    assert (repairs.wanted, repairs.missing, repairs.is_exact, repairs.basis) == (7, 0, True, ())
 
 
 def test_each_work_follows_from_those_before(demand: Demand, expected: Expectations) -> None:
@@ -129,7 +149,7 @@ def test_what_a_run_has_closed_is_counted_and_done(demand: Demand, expected: Exp
     closed = replace(demand, counts=counts, closed=frozenset(["training"]))
     works = by_name(forecast(config(), closed, expected, None))
     assert all(works[name].is_exact and not works[name].missing for name in counts if name not in demand.counts)
-    assert (works["training"].wanted, works["training"].missing) == (9, 0)
+    assert (works["training"].wanted, works["training"].missing) == (8, 0)
 
 
 def test_controls_and_repairs_that_are_off_are_not_wanted(demand: Demand, expected: Expectations) -> None:
@@ -164,12 +184,14 @@ def test_each_work_costs_what_its_model_does(demand: Demand, expected: Expectati
         teacher__price={"prompt": 100, "completion": 1000, "hour": 3600},
         student__price={"completion": 10, "currency": "CHF"},
         scorer__model_name_or_path="other",
+        controls__unhinted=True,
         scorer__price={"prompt": 500},
     )
     works = forecast(settings, demand, expected, None)
     costs = {work.name: work.cost for work in works}
     assert costs["rollouts"] == pytest.approx(0.5 + 10 + 200)  # 5,000 and 10,000 tokens, 200 s
-    assert costs["pure"] == pytest.approx(5 * 1000 * 500 / 1e6)
+    assert costs["pure"] == costs["control_pure"] == pytest.approx(5 * 1000 * 500 / 1e6)
+    assert costs["control_repairs"] == costs["repairs"]
     assert costs["evaluation"] == pytest.approx(3600 * 10 / 1e6)
     assert costs["training"] is None
     assert total_costs(works) == pytest.approx({"USD": sum(c for n, c in costs.items() if c and n != "evaluation"),

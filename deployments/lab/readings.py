@@ -1,8 +1,11 @@
 """What students of the lab learnt: do their answers name the unusual words, read them rightly, and calculate?
 
-`python -m deployments.lab.readings WORKSPACE` reads the answers to held-out problems that a store of the lab has, and
-takes each apart step by step, which a benchmark of real problems does not allow. The answer of a lab problem is one
-of 100 numbers, so that a misread chain may hit it by luck; this tells such answers from those that were understood.
+`python -m deployments.lab.readings WORKSPACE` takes the texts of a store of the lab apart, step by step, which a
+benchmark of real problems does not allow: what the last stage of each arm shows its student, and what that one then
+answers. The answer of a lab problem is one of 100 numbers, so that a misread chain may hit it by luck; this tells such
+answers from those that were understood.
+
+What does not belong here: anything that HEAL itself uses.
 """
 
 from __future__ import annotations
@@ -26,17 +29,28 @@ from heal_core.store.inspect import open_store
 _STEP = re.compile(r"(\d+)\. (.+?)\.?$", re.MULTILINE)
 _READING = re.compile(r"(?P<word>\w+): (?P<working>[a-z0-9 ]+?) (?P<before>\d+) to get (?P<after>\d+)")
 _STATED = re.compile(r"(?:The final answer is \\boxed\{|The result is )(\d+)")
+_SHOWN = """
+    SELECT DISTINCT s.run_id, s.arm, p.question, p.answer, t.prefix || t.text, TRUE, t.trajectory_id
+    FROM stage_examples s JOIN trajectories t USING (trajectory_id) JOIN problems p ON p.problem_id = s.problem_id
+    WHERE p.source = 'lab' AND s.stage = 'III' AND ($run_id IS NULL OR s.run_id = $run_id)
+"""  # each text once, though shuffled stages repeat it
 _ANSWERS = """
-    SELECT r.arm, p.question, p.answer, r.text, r.label = 'correct'
+    SELECT r.run_id, r.arm, p.question, p.answer, r.text, r.label = 'correct', r.trajectory_id
     FROM run_trajectories r JOIN problems p USING (problem_id)
     JOIN decisions b ON b.run_id = r.run_id AND b.problem_id = r.problem_id AND b.phase = 'band'
-    WHERE r.phase = 'evaluation' AND ($band = 'all' OR b.decision = $band)
+    WHERE p.source = 'lab' AND r.phase = 'evaluation' AND ($run_id IS NULL OR r.run_id = $run_id)
 """
+_ALL_ANSWERS = "answers to all held-out problems"
+_TABLES = {
+    "texts of the last stage": _SHOWN,
+    "answers to held-out problems that are extremely hard": f"{_ANSWERS} AND b.decision = 'extremely_hard'",
+    _ALL_ANSWERS: _ANSWERS,
+}
 
 
 @dataclass
 class Counts:
-    """Sums over the answers of an arm.
+    """Sums over the answers of an arm, or over what it learns from.
 
     Attributes:
         num_steps: Steps of the problems with a word of the frontier; in `num_named` the answer's step of that number
@@ -59,7 +73,7 @@ class Counts:
     num_lucky: int = 0
 
     def add(self, question: str, answer: str, text: str, is_correct: bool) -> None:
-        """Count one answer."""
+        """Count one answer to a question of the lab, which `answer` is right for."""
         chain, steps = parse_question(question), dict(_STEP.findall(text))
         self.num_answers += 1
         self.num_correct += is_correct
@@ -119,14 +133,16 @@ def main() -> None:
     args = parser.parse_args()
     try:
         with open_store(args.workspace) as connection:
-            for band in ("extremely_hard", "all"):
-                query, values = _ANSWERS, {"band": band}
-                if args.run:
-                    query, values = f"{query} AND r.run_id = $run_id", {**values, "run_id": args.run}
-                rows = connection.execute(query, values).fetchall()
-                Console(width=140).print(table(count(rows), f"held-out problems: {band.replace('_', ' ')}"))
+            found = {
+                title: connection.execute(query, {"run_id": args.run}).fetchall() for title, query in _TABLES.items()
+            }
     except StoreError as error:
         parser.error(str(error))
+    if not found[_ALL_ANSWERS]:
+        parser.error(f"there are no {_ALL_ANSWERS} of the lab in {args.workspace}; expected a run that has evaluated")
+    for title, rows in found.items():
+        if rows:  # a small run may have no problem of a band
+            Console(width=140).print(table(count(row[1:6] for row in rows), title))
 
 
 if __name__ == "__main__":

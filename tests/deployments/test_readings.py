@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from deployments.lab.readings import Counts, count
+from deployments.lab.readings import Counts, count, main
+from tests.conftest import FinishedRun
 
 QUESTION = "Work modulo 100. Start with 42.\n1. Pluck it.\n2. Add 3.\n3. Level it.\nWhat is the result?"
 """Pluck keeps the last digit, 2; 5; Level clears the last digit: 0."""
@@ -47,3 +50,28 @@ def test_an_answer_is_taken_apart_by_the_words_of_its_problem(
         num_understood_correct=understood and is_correct,
         num_lucky=lucky,
     )
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_taken_apart(
+    finished_run: FinishedRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["readings", str(finished_run.workspace)])
+    main()
+    shown, *_, answered = capsys.readouterr().out.split(" HEAL ")[1:]
+    texts = finished_run.one("SELECT count(*) FROM stage_examples WHERE arm = 'heal' AND stage = 'III'")
+    assert shown.split()[:2] == [str(texts), str(texts)], "examples are verified"
+    in_store = """
+        SELECT count(*), count(*) FILTER (label = 'correct') FROM run_trajectories
+        WHERE phase = 'evaluation' AND arm = 'heal'
+    """
+    assert answered.split()[:2] == [str(number) for number in finished_run.rows(in_store)[0].values()]
+
+
+def test_another_workspace_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["readings", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no store at" in capsys.readouterr().err

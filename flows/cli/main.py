@@ -14,7 +14,22 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from flows.cli import ablate, audit, compare, doctor, export, imports, look, plan, run, sql, store, validity, verify
+from flows.cli import (
+    ablate,
+    audit,
+    compare,
+    doctor,
+    export,
+    imports,
+    look,
+    plan,
+    report,
+    run,
+    sql,
+    store,
+    validity,
+    verify,
+)
 from heal_core import interruption
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
 
@@ -39,6 +54,8 @@ app.command("sql")(sql.sql)
 app.command("show")(look.show)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("plot")(report.plot)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.add_typer(export.app)

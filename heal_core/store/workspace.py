@@ -6,6 +6,7 @@ store/writer.duckdb  the writer's own index over the parts
 checkpoints/ID/      trained stages, Hugging Face folders
 students/ARM/        links to an arm's stages
 summaries/RUN.json   how each run ended
+report.html          the newest run as a page
 logs/  cache/        children's logs; task results that may be deleted at any time
 """
 
@@ -42,6 +43,7 @@ class Workspace:
         self.checkpoints = self.root / "checkpoints"
         self.students = self.root / "students"
         self.summaries = self.root / "summaries"
+        self.report = self.root / "report.html"
         self.logs = self.root / "logs"
         self.cache = self.root / "cache"
         self.progress = self.logs / "progress.json"

@@ -1,0 +1,146 @@
+"""The five answers that a report begins with, each from the store's own numbers.
+
+What was the teacher's ceiling, how much of it fell, which filter dropped most, what does a repair look like, and is
+the student better, by how much, how sure. What does not belong here: how they look (`page`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heal_core.arms import BASE, EQUAL_TOKENS, HEAL, LATEST, arm_named
+from heal_core.evaluation import ALL_BANDS
+from heal_core.report.charts.evaluation import is_shown
+from heal_core.report.names import count, explain_reason, percent, points
+from heal_core.store.report import RunReport
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to one question: in a few words, and what there is to say about it."""
+
+    question: str
+    short: str
+    detail: str
+
+
+def answers(report: RunReport) -> list[Answer]:
+    """Return the answers that the run has come far enough for; that about a repair's looks is the page's own."""
+    found = [_ceiling(report), _fallen(report), _filters(report), *_student(report)]
+    return [answer for answer in found if answer is not None]
+
+
+def _ceiling(report: RunReport) -> Answer | None:
+    ceiling = report.ceiling
+    if not ceiling["num_problems"]:
+        return None
+    most = max(1, ceiling["num_generations"] // 30)
+    times = "once" if most == 1 else f"{most} times"
+    return Answer(
+        "What was the teacher's ceiling?",
+        f"{count(ceiling['num_extremely_hard'])} of {count(ceiling['num_problems'])} training problems",
+        f"The teacher solves them at most {times} in {ceiling['num_generations']} rollouts: the extremely hard band, "
+        "which plain rejection sampling leaves out."
+        if ceiling["num_extremely_hard"]
+        else "The teacher solves all of them more than once: there is nothing to repair.",
+    )
+
+
+def _fallen(report: RunReport) -> Answer | None:
+    ceiling = report.ceiling
+    if not any(row["phase"] == "repairs" for row in report.funnel):
+        return None
+    total = ceiling["num_extremely_hard"]
+    detail = f"So many of them have a verified repair; of {count(ceiling['num_kept'])} one became a training example."
+    if ceiling["num_unsolved"]:
+        detail += (
+            f" No plain sample of the teacher, those of equal tokens included, solves {count(ceiling['num_unsolved'])}."
+        )
+    return Answer(
+        "How much of it fell?",
+        f"{count(ceiling['num_repaired'])} of {count(total)} ({percent(ceiling['num_repaired'] / total)})",
+        detail,
+    )
+
+
+def _filters(report: RunReport) -> Answer | None:
+    """Return which filter dropped most of the verified repairs: gates, PURE or the cap, and for which reason."""
+    repairs = [row for row in report.funnel if row["phase"] == "repairs"]
+    dropped = [row for row in repairs if (row["outcome"] or "").startswith("dropped")]
+    kept = sum(row["num"] for row in repairs if row["outcome"] == "kept")
+    total = kept + sum(row["num"] for row in dropped)
+    if not total:
+        return None
+    if not dropped:
+        return Answer("Which filter dropped most?", "none", f"All {count(total)} verified repairs were kept.")
+    by_filter: dict[str, int] = {}
+    for row in dropped:
+        by_filter[row["outcome"]] = by_filter.get(row["outcome"], 0) + row["num"]
+    most, num = max(by_filter.items(), key=lambda item: item[1])
+    reason = max((row for row in dropped if row["outcome"] == most), key=lambda row: row["num"])
+    others = ", ".join(f"{_filter_name(name)} {count(n)}" for name, n in by_filter.items() if name != most)
+    return Answer(
+        "Which filter dropped most?",
+        f"{_filter_name(most)}: {count(num)} of {count(total)} verified repairs",
+        f"Most often since: {explain_reason(reason['reason'])} ({count(reason['num'])})."
+        + (f" Others: {others}." if others else "")
+        + f" {count(kept)} were kept."
+        + _wrong(repairs),
+    )
+
+
+def _filter_name(outcome: str) -> str:
+    name = outcome.removeprefix("dropped by ")
+    return {"cap": "the cap", "gate": "the gates"}.get(name, name)
+
+
+def _wrong(repairs: list[dict[str, Any]]) -> str:
+    num_wrong = sum(row["num"] for row in repairs if row["outcome"] in ("wrong", "truncated", "unverifiable"))
+    num_all = sum(row["num"] for row in repairs if row["outcome"] != "skipped")
+    return (
+        f" Before all filters, the verifier refused {count(num_wrong)} of {count(num_all)} repairs."
+        if num_wrong
+        else ""
+    )
+
+
+def _student(report: RunReport) -> list[Answer]:
+    """Return whether the student is better than untrained, and than with the baseline of equal tokens."""
+    found = []
+    whole = [row for row in report.contrasts if row["band"] == ALL_BANDS]
+    arm = HEAL if any(row["arm"] == HEAL for row in whole) else LATEST
+    for against, question in (
+        (BASE, "Is the student better than untrained?"),
+        (EQUAL_TOKENS, "Is it better than rejection sampling with as many tokens?"),
+    ):
+        row = next((row for row in whole if row["arm"] == arm and row["against"] == against), None)
+        if row is not None:
+            found.append(Answer(question, *_difference(report, row)))
+    return found
+
+
+def _difference(report: RunReport, row: Mapping[str, Any]) -> tuple[str, str]:
+    scores = {score["arm"]: score for score in report.scores if score["band"] == ALL_BANDS}
+    ours, theirs = scores.get(row["arm"]), scores.get(row["against"])
+    levels = ""
+    if ours and theirs:
+        levels = (
+            f"avg@{ours['k']} {percent(ours['avg_at_k'], 1)} against {percent(theirs['avg_at_k'], 1)} of "
+            f"{arm_named(row['against']).label}, over {count(row['num_problems'])} held-out problems. "
+        )
+    if row["low"] is None:
+        return f"not known: {points(row['difference'])} points", levels + "There is too little to resample."
+    interval = f"{points(row['difference'])} points [{points(row['low'])}, {points(row['high'])}]"
+    if is_shown(row):
+        word = "yes" if row["difference"] > 0 else "no, worse"
+        return f"{word}: {interval}", f"{levels}95 % interval over problems; p = {_p(row)} after Holm's adjustment."
+    least = row["minimum_detectable_difference"]
+    power = f" So many problems would show a difference of {100 * least:.1f} points or more." if least else ""
+    return f"not shown: {interval}", f"{levels}The 95 % interval leaves it open (p = {_p(row)}).{power}"
+
+
+def _p(row: Mapping[str, Any]) -> str:
+    value = row["p_value"] if row["is_primary"] else row["p_adjusted"]
+    return f"{value:.3f}"

@@ -1,0 +1,206 @@
+"""The report of a run as one page that needs nothing else: text, charts and data in a single HTML file.
+
+Whatever a model or a user wrote reaches the page escaped: through Jinja2's autoescape, as text within the charts'
+SVG, or as JSON that the page's script puts into text nodes. A policy in the page lets no other script run, and
+nothing be loaded. What does not belong here: what is counted (`store.report`), and how a trajectory is cut into
+steps (`trajectory`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from heal_core import __version__
+from heal_core.arms import arm_named
+from heal_core.config import RunConfig
+from heal_core.report import names
+from heal_core.report.charts.catalogue import CHARTS
+from heal_core.report.charts.drawing import PAGE, render
+from heal_core.report.headline import answers
+from heal_core.report.sampling import MAX_PER_GROUP, RULE, choose_trajectories
+from heal_core.report.trajectory import bound, view_trajectory
+from heal_core.store.inspector import list_trajectories, read_token_arrays, read_trajectories, sample_trajectories
+from heal_core.store.reading import Readable
+from heal_core.store.report import RunReport, read_report
+
+MAX_TABLE_ROWS = 200
+MAX_EXAMPLE_STEPS = 4
+MAX_EXAMPLE_CHARS = 240
+
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "funnel": ("Funnel", ("funnel",)),
+    "bands": ("Problems", ("bands", "pass-rates")),
+    "entropy": ("Where it breaks", ("entropy", "breaks")),
+    "pure": ("Filters", ("gates", "pure", "validity")),
+    "training": ("Training", ("stages", "loss")),
+    "evaluation": ("Evaluation", ("scores", "contrasts")),
+    "cost": ("Cost", ("cost",)),
+}
+"""Sections of the page with the charts in them, between the headline and the config."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart as the page shows it: SVG of its own making, and its numbers."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Markup
+    rows: Sequence[Mapping[str, Any]]
+    num_rows: int
+
+
+def build_page(store: Readable, run_id: str) -> str:
+    """Return the report of a run as one HTML file, with as many trajectories as fit (`sampling`).
+
+    Raises:
+        StoreError: If the store is of an older schema, or a part is damaged.
+    """
+    report = read_report(store, run_id)
+    rows, num_all = sample_trajectories(store, run_id, MAX_PER_GROUP)
+    known = {row["trajectory_id"] for row in rows}
+    parents = list_trajectories(
+        store, run_id, [row["parent_id"] for row in rows if row["parent_id"] not in known | {None}]
+    )
+    chosen = choose_trajectories(rows, parents)
+    data = {
+        "run_id": run_id,
+        "listed": list_trajectories(store, run_id, chosen),
+        "trajectories": view_trajectories(store, report, chosen),
+        "num_all": num_all,
+    }
+    return render_page(report, data)
+
+
+def view_trajectories(store: Readable, report: RunReport, trajectory_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return trajectories as the inspector shows them, by id."""
+    config = RunConfig.model_validate(report.run["config"])
+    arrays = read_token_arrays(store, trajectory_ids)
+    found = read_trajectories(store, report.run["run_id"], trajectory_ids)
+    return {
+        row_id: view_trajectory(row, arrays.get(row_id), config.steps, config.breakpoints)
+        for row_id, row in found.items()
+    }
+
+
+def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
+    """Return the page.
+
+    Args:
+        report: What the run counts.
+        data: For the inspector: `listed` and `trajectories`, or an `api` to ask for them.
+    """
+    template = _environment().get_template("report.html.j2")
+    script, style = _asset("report.js"), _asset("report.css")
+    return template.render(
+        report=report,
+        answers=answers(report),
+        sections=[
+            (name, title, [figure for chart in charts if (figure := _figure(chart, report))])
+            for name, (title, charts) in SECTIONS.items()
+        ],
+        config=_flat(report.run["config"]),
+        data=Markup(_json_for_script(data)),
+        example=_example(data),
+        num_listed=len(data.get("listed", ())),
+        num_all=data.get("num_all"),
+        rule=RULE,
+        is_live="api" in data,
+        script=Markup(script),
+        script_hash=_hash(script),
+        style=Markup(style),
+        names=names,
+        arm_label=lambda name: arm_named(name).label,
+        version=__version__,
+        bound=bound,
+    )
+
+
+def _figure(name: str, report: RunReport) -> Figure | None:
+    chart = CHARTS[name]
+    svg = render(chart, report, PAGE)
+    if svg is None:
+        return None
+    rows = chart.rows(report)
+    return Figure(name, chart.title, chart.caption, Markup(svg.decode()), rows[:MAX_TABLE_ROWS], len(rows))
+
+
+def _example(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a kept repair for the headline beside its original: a short one that goes another way at once, if any."""
+    views = data.get("trajectories", {})
+    pairs = [
+        (views[row["trajectory_id"]], views[row["parent_id"]])
+        for row in data.get("listed", ())
+        if row["phase"] == "repairs" and row["outcome"] == "kept" and row["parent_id"] in views
+    ]
+    if not pairs:
+        return None
+
+    def rank(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[Any, ...]:
+        repair, original = pair
+        first, broken = _step_texts(repair, 0)[:1], _step_texts(original, original.get("breakpoint") or 0)[:1]
+        return first == broken, not repair["hint"], repair["num_tokens"], repair["id"]
+
+    repair, original = min(pairs, key=rank)
+    return {
+        "id": repair["id"],
+        "hint": repair["hint"],
+        "broken": _step_texts(original, original.get("breakpoint") or 0)[:MAX_EXAMPLE_STEPS],
+        "went_on": _step_texts(repair, 0)[:MAX_EXAMPLE_STEPS],
+    }
+
+
+def _step_texts(view: Mapping[str, Any], first: int) -> list[str]:
+    """Return the texts of the steps from one on, each bounded."""
+    starts = [step["start"] for step in view["steps"]]
+    texts = ["".join(view["tokens"][start:end]).strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    return [text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[:MAX_EXAMPLE_CHARS]}…" for text in texts[first:]]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return settings as dotted keys with their values as JSON."""
+    rows: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", bound(json.dumps(value, ensure_ascii=False))))
+    return rows
+
+
+def _json_for_script(data: Any) -> str:
+    """Return JSON that may stand within a script element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), default=str, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("heal_core.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("heal_core.report", "assets"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(
+        percent=names.percent, points=names.points, seconds=names.seconds, count=names.count, visible=names.visible
+    )
+    return environment

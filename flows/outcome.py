@@ -1,4 +1,4 @@
-"""Telling how a run ended: a summary on disk, artifacts, a notification, and one line for people.
+"""Telling how a run ended: a summary and a report on disk, artifacts, a notification, and one line for people.
 
 What does not belong here: how a run goes (`heal`), and what a terminal shows (`cli.summary`).
 """
@@ -65,7 +65,7 @@ def announced(config: RunConfig) -> Iterator[Announcement]:
 
 
 def publish_summary(session: Session, summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary with a `title` for people, after writing it and showing it to Prefect."""
+    """Return the summary with a `title` for people, after writing it and the report, and showing them to Prefect."""
     run_id = session.run_id
     summary = {**summary, "title": describe(summary)}
     path = session.workspace.summaries / f"{run_id}.json"
@@ -73,10 +73,20 @@ def publish_summary(session: Session, summary: dict[str, Any]) -> dict[str, Any]
     for target in (path, session.workspace.root / "summary.json"):
         write_summary(target, summary)
     publish_funnel(run_id, summary["funnel"])
-    publish_link(run_id, path)
+    if summary["state"] == "completed" or not session.workspace.report.exists():
+        write_report(session)
+    publish_link(run_id, session.workspace.report)
     if promotion := read_promotion(session.store, run_id):
         publish_promotion(run_id, promotion)
     return summary
+
+
+def write_report(session: Session) -> None:
+    """Write the run as a page, `report.html` of the workspace."""
+    from heal_core.report.page import build_page  # takes a second to load, which only the end of a run needs
+
+    page = build_page(session.store, session.run_id).encode()
+    durable.write_atomically(session.workspace.report, lambda temporary: temporary.write_bytes(page))
 
 
 def describe(outcome: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ def print_outcome(outcome: dict[str, Any], workspace: str) -> None:
         f"{made['optimizer_steps']} optimizer steps, in {outcome['wall_seconds']:.0f} s"
     )
     console.print(f"store: {workspace}/heal.duckdb   students: {workspace}/students/", highlight=False)
+    console.print(f"report: {workspace}/report.html, to open in a browser", highlight=False)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:

@@ -41,8 +41,8 @@ def _ceiling(report: RunReport) -> Answer | None:
     return Answer(
         "What was the teacher's ceiling?",
         f"{count(ceiling['num_extremely_hard'])} of {count(ceiling['num_problems'])} training problems",
-        f"The teacher solves them at most {times} in {ceiling['num_generations']} rollouts: the extremely hard band, "
-        "which plain rejection sampling leaves out."
+        f"The extremely hard: the teacher solves them at most {times} in {ceiling['num_generations']} rollouts, "
+        f"{count(ceiling['num_never'])} of them never. Rejection sampling learns little or nothing from them."
         if ceiling["num_extremely_hard"]
         else "The teacher solves all of them more than once: there is nothing to repair.",
     )
@@ -53,11 +53,12 @@ def _fallen(report: RunReport) -> Answer | None:
     if not any(row["phase"] == "repairs" for row in report.funnel):
         return None
     total = ceiling["num_extremely_hard"]
-    detail = f"So many of them have a verified repair; of {count(ceiling['num_kept'])} one became a training example."
-    if ceiling["num_unsolved"]:
-        detail += (
-            f" No plain sample of the teacher, those of equal tokens included, solves {count(ceiling['num_unsolved'])}."
-        )
+    detail = (
+        f"So many have a verified repair; for {count(ceiling['num_kept'])} one passed all filters and became a "
+        "training example."
+    )
+    if num := ceiling["num_unsolved"]:
+        detail += f" {count(num)} of the {count(total)} no plain sample of the teacher solved, B2's included."
     return Answer(
         "How much of it fell?",
         f"{count(ceiling['num_repaired'])} of {count(total)} ({percent(ceiling['num_repaired'] / total)})",
@@ -84,7 +85,7 @@ def _filters(report: RunReport) -> Answer | None:
     return Answer(
         "Which filter dropped most?",
         f"{_filter_name(most)}: {count(num)} of {count(total)} verified repairs",
-        f"Most often since: {explain_reason(reason['reason'])} ({count(reason['num'])})."
+        f"Most of them, {count(reason['num'])}: {explain_reason(reason['reason'])}."
         + (f" Others: {others}." if others else "")
         + f" {count(kept)} were kept."
         + _wrong(repairs),

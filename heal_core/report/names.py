@@ -28,6 +28,7 @@ REASONS = {
     "answer_not_found": "no step states the answer",
     "empty_span": "the answer is stated at once",
     "answer_in_problem": "the problem itself gives the answer away",
+    "train": "for training",
     "held_out": "for evaluation only",
     "quota": "enough repairs of its problem were verified before",
     "imported": "written elsewhere",

@@ -26,6 +26,7 @@ from heal_core.config import RunConfig
 from heal_core.report import names
 from heal_core.report.charts.catalogue import CHARTS
 from heal_core.report.charts.drawing import PAGE, render
+from heal_core.report.charts.evaluation import in_order
 from heal_core.report.headline import answers
 from heal_core.report.sampling import MAX_PER_GROUP, RULE, choose_trajectories
 from heal_core.report.trajectory import bound, view_trajectory
@@ -106,6 +107,7 @@ def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
     return template.render(
         report=report,
         answers=answers(report),
+        scores=in_order(report.scores),
         sections=[
             (name, title, [figure for chart in charts if (figure := _figure(chart, report))])
             for name, (title, charts) in SECTIONS.items()

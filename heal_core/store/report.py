@@ -31,7 +31,8 @@ class RunReport:
         funnel: Rows of the view funnel, in its order.
         bands: split, band, num.
         pass_rates: Per training problem before and after: band, rate_before, rate_after.
-        ceiling: num_problems, num_extremely_hard, num_repaired, num_kept, num_unsolved.
+        ceiling: num_problems, num_extremely_hard, num_never (no rollout solves them), num_repaired, num_kept,
+            num_unsolved (no plain sample does).
         entropies: label, offset (step minus breakpoint), mean entropy, its standard error, num.
         break_positions: tenth, share of the wrong rollouts' breakpoints, and that of a step drawn at random.
         gates: Rows of the view gate_rates without controls.
@@ -94,7 +95,7 @@ WHERE b.run_id = $run AND b.split = 'train' AND b.num_graded > 0 ORDER BY b.prob
 
 _CEILING = """
 SELECT (SELECT count(*) FROM bands WHERE run_id = $run AND split = 'train' AND band <> 'ungraded') AS num_problems,
-       count(*) AS num_extremely_hard,
+       count(*) AS num_extremely_hard, count(*) FILTER (num_correct = 0) AS num_never,
        count(*) FILTER (num_verified > 0) AS num_repaired, count(*) FILTER (num_kept > 0) AS num_kept,
        coalesce(max(num_graded), 0) AS num_generations,
        (SELECT count(*) FROM ceilings c WHERE c.run_id = $run AND c.is_unsolved) AS num_unsolved

@@ -51,7 +51,7 @@ CHARTS: dict[str, Chart] = {
     "pure": Chart(
         "PURE's scores",
         "Verified repairs that passed the gates. The dashed line is the pooled cut; a problem with enough repairs has "
-        "a cut of its own, so that some are dropped to the left of the line.",
+        "a cut of its own, so that some are dropped on the left of the line and some kept on its right.",
         filters.draw_pure,
         filters.pure_rows,
     ),

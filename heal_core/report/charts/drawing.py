@@ -64,6 +64,9 @@ def render(chart: Chart, report: RunReport, palette: Palette, form: Form = "svg"
     if drawn is None:
         return None
     spec = _styled(drawn, palette).to_dict()
+    if "facet" not in spec and "row" not in spec.get("encoding", {}):
+        # the width is that of the whole, names on the left included, so that all charts have letters of one size
+        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     if form == "svg":
         return bytes(vl_convert.vegalite_to_svg(spec).encode())
     return bytes(vl_convert.vegalite_to_png(spec, scale=3) if form == "png" else vl_convert.vegalite_to_pdf(spec))
@@ -72,12 +75,12 @@ def render(chart: Chart, report: RunReport, palette: Palette, form: Form = "svg"
 def _styled(chart: Any, palette: Palette) -> Any:
     axis = {"labelColor": palette.text, "titleColor": palette.text, "gridColor": palette.grid,
             "domainColor": palette.grid, "tickColor": palette.grid, "titleFontWeight": "normal",
-            "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 260}  # fmt: skip
+            "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 0}  # fmt: skip
     text = {"labelColor": palette.text, "titleColor": palette.text, "labelFontSize": 12, "titleFontSize": 12}
     return (
         chart.configure(background=palette.background or "transparent", font=palette.font)
         .configure_axis(**axis)
-        .configure_legend(orient="top", titleFontWeight="normal", labelLimit=300, **text)
+        .configure_legend(orient="top", titleFontWeight="normal", labelLimit=0, **text)
         .configure_header(**text, titleFontWeight="normal")
         .configure_view(stroke=None)
         .configure_text(color=palette.text)
@@ -108,7 +111,9 @@ def draw_intervals(
     base = new_chart(rows, None)
     y = alt.Y(f"{name}:N", title=None, sort=None)
     x = alt.X(f"{value}:Q", title=title, scale=alt.Scale(zero=False))
-    shade = colours(colour[1], palette, None, colour[0])
+    field, values = colour
+    scale = alt.Scale(domain=values, range=[palette.series[0], palette.series[5]])
+    shade = alt.Color(f"{field}:N", title=None, scale=scale)
     rule = alt.Chart(pl.DataFrame({"zero": [zero]})).mark_rule(strokeDash=[4, 3], color=palette.text).encode(x="zero:Q")
     return (
         rule

@@ -56,7 +56,7 @@ def draw_breaks(report: RunReport, palette: Palette) -> Any:
     rows = break_rows(report)
     if not rows:
         return None
-    chosen, drawn = "breakpoint", "a step drawn at random from the same window"
+    chosen, drawn = "breakpoint", "random step of the window"
     base = new_chart([{**row, "chosen": chosen, "drawn": drawn} for row in rows])
     x = alt.X(
         "place:N", title="place of the breakpoint among the rollout's steps", sort=None, axis=alt.Axis(labelAngle=0)

@@ -13,9 +13,18 @@ from heal_core.report.charts.drawing import Z95, Palette, draw_intervals, new_ch
 from heal_core.store.report import RunReport
 
 
-def score_rows(report: RunReport) -> list[dict[str, Any]]:
+def in_order(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return scores by band, all first, and within it by arm as tables have them."""
     arms, bands = list(ARMS), list(names.BANDS_OF_SCORES)
-    rows = [
+
+    def place(order: list[str], name: str) -> int:
+        return order.index(name) if name in order else len(order)
+
+    return sorted(scores, key=lambda row: (place(bands, row["band"]), place(arms, row["arm"]), row["arm"]))
+
+
+def score_rows(report: RunReport) -> list[dict[str, Any]]:
+    return [
         {
             "arm": arm_named(row["arm"]).label,
             "band": names.BANDS_OF_SCORES.get(row["band"], row["band"]),
@@ -23,13 +32,9 @@ def score_rows(report: RunReport) -> list[dict[str, Any]]:
             "low": max(0.0, row["avg_at_k"] - Z95 * (row["standard_error"] or 0)),
             "high": min(1.0, row["avg_at_k"] + Z95 * (row["standard_error"] or 0)),
             "problems": row["num_problems"],
-            "rank": (bands.index(row["band"]) if row["band"] in bands else 99,
-                     arms.index(row["arm"]) if row["arm"] in arms else 99),
         }
-        for row in report.scores
-    ]  # fmt: skip
-    rows.sort(key=lambda row: row.pop("rank"))
-    return rows
+        for row in in_order(report.scores)
+    ]
 
 
 def draw_scores(report: RunReport, palette: Palette) -> Any:
@@ -54,13 +59,12 @@ def contrast_rows(report: RunReport) -> list[dict[str, Any]]:
             "contrast": f"{arm_named(row['arm']).short} − {arm_named(row['against']).short}, "
             f"{names.BANDS_OF_SCORES.get(row['band'], row['band'])} ({row['num_problems']})",
             "difference": 100 * row["difference"],
-            "low": 100 * row["low"],
-            "high": 100 * row["high"],
+            "low": None if row["low"] is None else 100 * row["low"],
+            "high": None if row["high"] is None else 100 * row["high"],
             "p_adjusted": row["p_adjusted"],
             "shown": "shown" if is_shown(row) else "not shown",
         }
         for row in report.contrasts
-        if row["low"] is not None and row["high"] is not None
     ]
 
 
@@ -74,5 +78,5 @@ def draw_contrasts(report: RunReport, palette: Palette) -> Any:
     rows = contrast_rows(report)
     if not rows:
         return None
-    title = "difference of avg@k in points, with its 95 % interval"
+    title = "difference in points of avg@k"
     return draw_intervals(rows, palette, "contrast", "difference", title, 0.0, ("shown", ["shown", "not shown"]))

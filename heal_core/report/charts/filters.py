@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from heal_core.report import names
-from heal_core.report.charts.drawing import WIDTH, Palette, colours, draw_intervals, new_chart
+from heal_core.report.charts.drawing import Palette, colours, draw_intervals, new_chart
 from heal_core.store.report import RunReport
 
 _PURE_BINS = 30
@@ -35,14 +35,12 @@ def draw_gates(report: RunReport, palette: Palette) -> Any:
         return None
     kinds = ["repairs", "innocent rollouts"]
     return (
-        new_chart(rows, None, WIDTH - 60)
+        new_chart(rows, None)
         .mark_bar()
         .encode(
             y=alt.Y("gate:N", title=None, sort=None),
             yOffset=alt.YOffset("texts:N", sort=kinds),
-            x=alt.X(
-                "refused_share:Q", title="refused, share of the texts that the gate judged", axis=alt.Axis(format="%")
-            ),
+            x=alt.X("refused_share:Q", title="share refused of the texts it judged", axis=alt.Axis(format="%")),
             color=colours(kinds, palette, "texts", "texts"),
         )
     )

@@ -33,7 +33,7 @@ def report(
         run_id = find_compared_run(connection, run)
         page = build_page(PublishedStore(connection), run_id)
     path = out or Workspace(workspace).report
-    _write(path, page.encode())
+    write_file(path, page.encode())
     size = path.stat().st_size / 1e6
     Console(highlight=False).print(f"run {run_id}: {path} ({size:.1f} MB)", markup=False, soft_wrap=True)
 
@@ -70,11 +70,11 @@ def plot(
         drawn = render(chart, read_report(PublishedStore(connection), run_id), PAPER, form)
     if drawn is None:
         raise InputError(f"run {run_id} has nothing to draw for {name!r}.")
-    _write(path, drawn)
+    write_file(path, drawn)
     console.print(f"run {run_id}: {path}", markup=False, soft_wrap=True)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file so that a reader never sees half of it.
 
     Raises:

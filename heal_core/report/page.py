@@ -25,7 +25,7 @@ from heal_core.arms import arm_named
 from heal_core.config import RunConfig
 from heal_core.report import names
 from heal_core.report.charts.catalogue import CHARTS
-from heal_core.report.charts.drawing import PAGE, render
+from heal_core.report.charts.drawing import PAGE, Chart, render
 from heal_core.report.charts.evaluation import in_order
 from heal_core.report.headline import answers
 from heal_core.report.sampling import MAX_PER_GROUP, RULE, choose_trajectories
@@ -52,7 +52,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart as the page shows it: SVG of its own making, and its numbers."""
+    """A chart as the page shows it: SVG of its own making, and its numbers; `name` is its place in the page."""
 
     name: str
     title: str
@@ -102,14 +102,14 @@ def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
         report: What the run counts.
         data: For the inspector: `listed` and `trajectories`, or an `api` to ask for them.
     """
-    template = _environment().get_template("report.html.j2")
-    script, style = _asset("report.js"), _asset("report.css")
+    template = environment().get_template("report.html.j2")
+    script, style = asset("report.js"), asset("report.css")
     return template.render(
         report=report,
         answers=answers(report),
         scores=in_order(report.scores),
         sections=[
-            (name, title, [figure for chart in charts if (figure := _figure(chart, report))])
+            (name, title, [figure for chart in charts if (figure := draw_figure(chart, CHARTS[chart], report))])
             for name, (title, charts) in SECTIONS.items()
         ],
         config=_flat(report.run["config"]),
@@ -129,8 +129,8 @@ def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
     )
 
 
-def _figure(name: str, report: RunReport) -> Figure | None:
-    chart = CHARTS[name]
+def draw_figure(name: str, chart: Chart, report: RunReport) -> Figure | None:
+    """Return a chart for the page; None where the run has nothing to draw."""
     svg = render(chart, report, PAGE)
     if svg is None:
         return None
@@ -192,17 +192,19 @@ def _hash(script: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file that the pages are made of."""
     return (files("heal_core.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return how templates become pages: everything escaped, nothing undefined."""
+    made = Environment(
         loader=PackageLoader("heal_core.report", "assets"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(
+    made.filters.update(
         percent=names.percent, points=names.points, seconds=names.seconds, count=names.count, visible=names.visible
     )
-    return environment
+    return made

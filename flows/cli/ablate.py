@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.run import BudgetOption, ConfigArgument, OverridesArgument, UntilOption, prepare
-from flows.cli.scores import BAND_NAMES, new_table
+from flows.cli.scores import new_table
 from heal_core.arms import ARMS, CONTROLS, HEAL
+from heal_core.report.names import SHORT_BANDS
 
 Row = dict[str, Any]
 
@@ -114,12 +115,12 @@ def answers(outcome: dict[str, Any]) -> Iterator[str]:
 def _scores(outcome: dict[str, Any]) -> Table:
     rows = {(row["arm"], row["band"]): row for row in outcome["scores"]}
     costs = {row["arm"]: row for row in outcome["costs"]}
-    bands = [band for band in BAND_NAMES if ("teacher", band) in rows]
+    bands = [band for band in SHORT_BANDS if ("teacher", band) in rows]
     first = rows["teacher", "all"]
     table = new_table(f"held-out problems: avg@{first['k']} in %, {first['num_seeds']} seeds")
     table.add_column("arm", no_wrap=True)
     names = [f"all\n({first['num_problems']})"]
-    names += [f"{BAND_NAMES[band].replace(' ', chr(10))}\n({rows['teacher', band]['num_problems']})" for band in bands]
+    names += [f"{SHORT_BANDS[band].replace(' ', chr(10))}\n({rows['teacher', band]['num_problems']})" for band in bands]
     for name in (*names, "gap\nclosed", "be-\nyond", "ex-\namples", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for arm, arm_names in ARMS.items():
@@ -154,7 +155,7 @@ def _contrasts(outcome: dict[str, Any]) -> Table:
     table.add_column("")
     for row in outcome["contrasts"]:
         if row["band"] in ("all", "extremely_hard"):
-            band = f"{BAND_NAMES.get(row['band'], row['band'])} ({row['num_problems']})"
+            band = f"{SHORT_BANDS.get(row['band'], row['band'])} ({row['num_problems']})"
             star = " *" if row["is_primary"] else ""
             table.add_row(ARMS[row["against"]].short + star, band, *_cells(row), _mark(row))
     return table

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from heal_core.arms import ARMS, arm_named
+from heal_core.report.names import SHORT_BANDS
 
-BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 PRINTED_BANDS = ("all", "extremely_hard")
 """Of these the differences are printed; the store has all bands."""
 
@@ -41,12 +41,12 @@ def new_table(title: str) -> Table:
 
 def _by_band(arms: dict[str, Scores]) -> Table:
     teacher = arms["teacher"]
-    bands = [band for band in BAND_NAMES if band in teacher["bands"]]
+    bands = [band for band in SHORT_BANDS if band in teacher["bands"]]
     table = new_table(f"held-out problems: avg@{teacher['k']} in % ± standard error")
     table.add_column("arm", no_wrap=True)
     table.add_column(f"all\n({teacher['problems']})", justify="right", no_wrap=True)
     for band in bands:
-        name = f"{BAND_NAMES[band]}\n({teacher['bands'][band]['problems']})"
+        name = f"{SHORT_BANDS[band]}\n({teacher['bands'][band]['problems']})"
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("gap\nclosed", justify="right", no_wrap=True)
     _add_arms(
@@ -120,7 +120,7 @@ def _contrasts(contrasts: list[dict[str, Any]]) -> Table:
         known = row["low"] is not None
         table.add_row(
             " - ".join(names),
-            f"{row['benchmark'] or BAND_NAMES.get(row['band'], row['band'])} ({row['problems']})",
+            f"{row['benchmark'] or SHORT_BANDS.get(row['band'], row['band'])} ({row['problems']})",
             f"{100 * row['difference']:+.1f}",
             f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]" if known else "unknown",
             f"{row['p_adjusted']:.3f}" if known else "",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from heal_core.arms import ARMS, arm_named
+from heal_core.report.names import SHORT_BANDS
 
-BAND_NAMES = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 MAX_LISTED = 20
 MAX_CELL_CHARS = 120
 LEAD_CHARS = 20
@@ -194,7 +194,7 @@ def scores_table(evaluation: dict[str, Any]) -> WordTable:
         words.append(
             (
                 arm_named(row["arm"]).label if row["arm"] != last else "",
-                BAND_NAMES.get(row["band"], row["band"]),
+                SHORT_BANDS.get(row["band"], row["band"]),
                 str(row["num_problems"]),
                 f"{100 * row['a']:.1f}",
                 f"{100 * row['b']:.1f}",
@@ -226,7 +226,7 @@ def score_notes(evaluation: dict[str, Any], num_held_out: int) -> list[str]:
         notes.append(f"{num_unanswered} more held-out problems of both lack answers in one of them.")
     if evaluation["num_changed_band"]:
         listed = ", ".join(
-            f"{row['problem_id'][:12]} {BAND_NAMES.get(row['a'], row['a'])} -> {BAND_NAMES.get(row['b'], row['b'])}"
+            f"{row['problem_id'][:12]} {SHORT_BANDS.get(row['a'], row['a'])} -> {SHORT_BANDS.get(row['b'], row['b'])}"
             for row in evaluation["changed_band"]
         )
         rest = evaluation["num_changed_band"] - len(evaluation["changed_band"])

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 BANDS = {"easy": "easy", "hard": "hard", "extremely_hard": "extremely hard", "ungraded": "ungraded"}
+SHORT_BANDS = {"easy": "easy", "hard": "hard", "extremely_hard": "extr. hard"}
 BANDS_OF_SCORES = {"all": "all"} | {band: BANDS[band] for band in ("easy", "hard", "extremely_hard")}
 KINDS = {"rollout": "teacher's rollouts", "guided": "guided samples", "repair": "repairs"}
 PHASES = {

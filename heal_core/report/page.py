@@ -15,14 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import BaseModel
 
 from heal_core import __version__
 from heal_core.arms import arm_named
-from heal_core.config import RunConfig
+from heal_core.breakpoints import BreakpointConfig
 from heal_core.report import names
 from heal_core.report.charts.catalogue import CHARTS
 from heal_core.report.charts.drawing import PAGE, Chart, render
@@ -30,9 +31,12 @@ from heal_core.report.charts.evaluation import in_order
 from heal_core.report.headline import answers
 from heal_core.report.sampling import MAX_PER_GROUP, RULE, choose_trajectories
 from heal_core.report.trajectory import bound, view_trajectory
+from heal_core.steps import StepsConfig
 from heal_core.store.inspector import list_trajectories, read_token_arrays, read_trajectories, sample_trajectories
 from heal_core.store.reading import Readable
 from heal_core.store.report import RunReport, read_report
+
+T = TypeVar("T", bound=BaseModel)
 
 MAX_TABLE_ROWS = 200
 MAX_EXAMPLE_STEPS = 4
@@ -86,13 +90,24 @@ def build_page(store: Readable, run_id: str) -> str:
 
 def view_trajectories(store: Readable, report: RunReport, trajectory_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return trajectories as the inspector shows them, by id."""
-    config = RunConfig.model_validate(report.run["config"])
+    steps, breakpoints = known_settings(report.run["config"])
     arrays = read_token_arrays(store, trajectory_ids)
     found = read_trajectories(store, report.run["run_id"], trajectory_ids)
-    return {
-        row_id: view_trajectory(row, arrays.get(row_id), config.steps, config.breakpoints)
-        for row_id, row in found.items()
-    }
+    return {row_id: view_trajectory(row, arrays.get(row_id), steps, breakpoints) for row_id, row in found.items()}
+
+
+def known_settings(config: Mapping[str, Any]) -> tuple[StepsConfig, BreakpointConfig]:
+    """Return how a run cuts steps and finds breakpoints; of an older HEAL's run what is known today."""
+
+    def known(model: type[T], section: str) -> T:
+        settings = config.get(section, {})
+        return model.model_validate({name: settings[name] for name in model.model_fields if name in settings})
+
+    return known(StepsConfig, "steps"), known(BreakpointConfig, "breakpoints")
+
+
+def _model_name(config: Mapping[str, Any], role: str) -> str:
+    return str((config.get(role) or {}).get("model_name_or_path", "unknown"))
 
 
 def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
@@ -112,6 +127,8 @@ def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
             (name, title, [figure for chart in charts if (figure := draw_figure(chart, CHARTS[chart], report))])
             for name, (title, charts) in SECTIONS.items()
         ],
+        teacher=_model_name(report.run["config"], "teacher"),
+        student=_model_name(report.run["config"], "student"),
         config=_flat(report.run["config"]),
         data=Markup(_json_for_script(data)),
         example=_example(data),

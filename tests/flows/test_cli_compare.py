@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.cli.compare import MAX_LISTED, print_comparison
+from flows.cli.compare import print_comparison
+from heal_core.report.comparison import MAX_LISTED
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,6 +20,7 @@ class BandsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hard_below: float = Field(default=0.5, gt=0, le=1)
+    """Pass rate below which a problem is hard."""
 
 
 def pass_rate(num_graded: int, num_correct: int) -> float | None:

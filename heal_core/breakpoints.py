@@ -21,16 +21,17 @@ _MIN_SD_NATS = 1e-12  # equal surges differ by rounding, and a z-score over that
 
 
 class BreakpointConfig(BaseModel):
-    """How much of a trajectory is searched, as a fraction of its steps (definition D5).
-
-    `rescore` says which rollouts are read again for exact entropies where those of the engine leave the breakpoint
-    open: all of them (`auto`), those that are to be repaired (`repaired`), or none (`never`).
-    """
+    """How much of a trajectory is searched (definition D5), and what is done where the breakpoint is open."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window_fraction: float = Field(default=1 / 3, gt=0, le=1)
+    """Share of the steps that is searched, from the first (D5)."""
     rescore: Literal["auto", "repaired", "never"] = "auto"
+    """Which rollouts are read again for exact entropies where those of the engine (its most probable tokens) leave the
+    breakpoint open: all of them (`auto`), those that are to be repaired, or none. It takes a `scorer` with the engine
+    `hf` and the teacher's weights; without one the breakpoint stands as uncertain, and the summary counts it.
+    """
 
     @model_serializer(mode="wrap")
     def _leave_out_the_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -64,16 +64,15 @@ _NOT_IDENTITY: dict[str, Any] = {
 
 
 class RolloutsConfig(BaseModel):
-    """How many attempts the teacher makes at each problem, and how they are drawn.
-
-    `use_imported` puts those that `heal import` brought in the place of the first of them.
-    """
+    """How many attempts the teacher makes at each problem, and how they are drawn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(default=30, ge=MIN_GENERATIONS)
+    """N, the teacher's rollouts per problem."""
     sampling: SamplingConfig = SamplingConfig()
     use_imported: bool = True
+    """Take what [`heal import`](import.md) brought in the place of the first of them."""
 
     @model_serializer(mode="wrap")
     def _leave_out_the_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -83,23 +82,25 @@ class RolloutsConfig(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """Everything a run depends on.
-
-    `chunk_problems` problems make one task. `scorer` defaults to the teacher. `on_busy` says
-    what a run does while another one holds its workspace. `student_start` is the student that
-    training starts from: the base, or the latest one that was promoted.
-    """
+    """Everything a run depends on. `scorer` defaults to the teacher."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     workspace: str
+    """Folder of the store, the checkpoints and the logs."""
     on_busy: Literal["refuse", "wait"] = "refuse"
+    """What a run does while another one holds the workspace."""
     seed: int = 0
+    """Decides every draw and the order of examples."""
     chunk_problems: int = Field(default=16, ge=1)
+    """Problems per task, for those new to the workspace."""
     problems: ProblemsConfig
     teacher: EngineConfig
     student: EngineConfig
     student_start: Literal["base", "latest"] = "base"
+    """Training starts from `student`, or from the latest one that was promoted
+    ([operations.md](operations.md#what-a-night-is)).
+    """
     scorer: EngineConfig | None = None
     rollouts: RolloutsConfig = RolloutsConfig()
     verify: VerifyConfig = VerifyConfig()

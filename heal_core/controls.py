@@ -19,24 +19,32 @@ from heal_core.keys import content_key
 
 
 class ControlsConfig(BaseModel):
-    """Which controls are trained beside HEAL: B1 to B8, and `answer_told`, which compares the two arms of hints.
-
-    `ceiling_samples` plain rollouts, those of the run and of B2 among them, are sampled of each extremely hard
-    training problem, to see which of them more sampling solves; 0 samples none.
-    """
+    """Which controls are trained beside HEAL: B1 to B8, and `answer_told`, which compares the two arms of hints."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rejection_sampling: bool = True
+    """Train B1."""
     equal_tokens: bool = True
+    """Sample and train B2."""
     without_repairs: bool = False
+    """Train B3 ([ablation.md](ablation.md))."""
     unhinted: bool = False
+    """Train B4."""
     random_breakpoint: bool = False
+    """Train B5."""
     random_drop: bool = False
+    """Train B6."""
     shuffled: bool = False
+    """Train B7."""
     mismatched_hint: bool = False
+    """Train B8."""
     answer_told: bool = False
+    """Train an arm whose paths are continued with the answer in sight."""
     ceiling_samples: int = Field(default=0, ge=0)
+    """Plain samples per extremely hard training problem, those of the run and of B2 among them, to see what stays
+    unsolved; 0 samples none.
+    """
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

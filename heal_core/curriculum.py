@@ -27,9 +27,13 @@ class CurriculumConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_per_problem: int = Field(default=4, ge=1)
+    """Base, guided and repaired examples per problem, each."""
     max_jaccard: float = Field(default=0.8, gt=0, le=1)
+    """Examples of a problem must be less alike."""
     ngram_tokens: int = Field(default=20, ge=1)
+    """Length of the token n-grams that are compared."""
     epochs: tuple[Epochs, Epochs, Epochs] = (2, 1, 2)
+    """Epochs of stages I, II, III."""
 
 
 @dataclass(frozen=True)

@@ -31,21 +31,24 @@ _LATER = {"pass_at", "student", "lm_eval"}
 
 
 class EvaluationConfig(BaseModel):
-    """How the held-out problems are sampled, and what is reported of it.
-
-    Attributes:
-        num_generations: Samples per problem, the k of avg@k.
-        pass_at: The k of each pass@k; None for `num_generations` alone.
-        student: The folder or hub id that `heal eval` evaluates in place of the promoted student.
-        lm_eval: Tasks of lm-evaluation-harness that every student is evaluated on besides.
-    """
+    """How the held-out problems are sampled, and what is reported of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(default=4, ge=1)
+    """k of avg@k, the samples per held-out problem of every arm; at most `rollouts.num_generations`."""
     pass_at: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """Which pass@k are reported, each k from 1 to `num_generations` ([evaluation.md](evaluation.md)); none: that number
+    alone.
+    """
     student: str | None = Field(default=None, min_length=1)
+    """Folder or hub id of what `heal eval` evaluates in place of the promoted student (`--student`); refused by `heal
+    run`.
+    """
     lm_eval: LmEvalConfig | None = None
+    """Tasks of lm-evaluation-harness that every student is evaluated on besides
+    ([evaluation.md](evaluation.md#tasks-of-lm-evaluation-harness)).
+    """
 
     @model_validator(mode="after")
     def _check_pass_at(self) -> EvaluationConfig:

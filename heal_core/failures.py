@@ -31,17 +31,16 @@ _NOT_OF_A_PROBLEM = (
 
 
 class FailuresConfig(BaseModel):
-    """How often a shard is tried, and which share of a run's problems may fail before the run does.
-
-    `retry_delay_seconds` is the first pause; each further one is 4 times as long, up to 10
-    minutes, with a jitter of half its length.
-    """
+    """How often a shard is tried, and which share of a run's problems may fail before the run does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_retries: int = Field(default=3, ge=0, le=10)
+    """Further tries of a shard, where the error may pass."""
     retry_delay_seconds: float = Field(default=5.0, ge=0, le=600)
+    """First pause; each further one is 4 times as long, up to 10 minutes, with a jitter of half its length."""
     max_quarantined_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the problems that may fail, at least one, before the run does."""
 
     def delays_seconds(self) -> list[float]:
         """Return the pause before each retry, growing exponentially."""

@@ -40,8 +40,11 @@ class GateRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     meta_references: tuple[str, ...] = ()
+    """Words that speak of the hint or the answer (G2)."""
     hesitations: tuple[str, ...] = ()
+    """Words of doubt (G6)."""
     restarts: tuple[str, ...] = ()
+    """Words that begin anew (G8)."""
 
     @model_validator(mode="before")
     @classmethod

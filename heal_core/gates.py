@@ -42,21 +42,32 @@ _LATEX_MATH = re.compile(r"\$\$.{1,2000}?\$\$|\$[^$]{1,2000}\$|\\\(.{1,2000}?\\\
 class GatesConfig(BaseModel):
     """Which gates refuse, and their limits as shares of the repaired tokens or of the natural length.
 
-    `enabled` are those on the use of the answer, `form` those on the form of the text: sets, since gates always
-    run in METHOD's order. `rules` are patterns beside those that HEAL ships.
+    `enabled` and `form` are sets, since gates always run in METHOD's order. `rules` are patterns beside those that
+    HEAL ships.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: tuple[TextGate, ...] = ("G2", "G3", "G4", "G5", "G10")
+    """Gates on the use of the answer that refuse; G1 always does, G6 never. All run in METHOD's order, and those that
+    are off are counted all the same.
+    """
     form: tuple[FormGate, ...] = ("G7", "G8", "G9")
+    """Gates on the form of the text that refuse."""
     early_fraction: float = Field(default=0.1, ge=0, le=1)
+    """G3: no answer within this share of the repaired tokens."""
     late_fraction: float = Field(default=0.6, ge=0, le=1)
+    """G4: most of them that may follow the first assertion, as a share."""
     min_length_ratio: float = Field(default=0.3, ge=0)
+    """G5: shortest response, in median lengths of natural ones."""
     min_natural_paths: int = Field(default=20, ge=1)
+    """G5 is off with fewer natural ones (hard band)."""
     max_foreign_share: float = Field(default=0.01, ge=0, le=1)
+    """G7: share of letters of another script that may be."""
     loop_ngram: int = Field(default=20, ge=1)
+    """G9: length in tokens of what recurs."""
     loop_repeats: int = Field(default=5, ge=2)
+    """G9: so many occurrences are a loop."""
     rules: GateRules = GateRules()
 
     @field_validator("enabled", "form", mode="before")

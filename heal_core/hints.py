@@ -19,19 +19,20 @@ class HintSamplingConfig(SamplingConfig):
     """How a hint is drawn: as rollouts are, but short."""
 
     max_tokens: int = Field(default=512, ge=1)
+    """Limit of a hint."""
 
 
 class HintConfig(BaseModel):
-    """What a wrong path is continued under. Source: definition D6 (docs/method.md).
-
-    In the arm `generated` the teacher writes a hint that must not give the answer away, and continues without the
-    answer. In the arm `answer` no hint is written: the answer itself stands in the prompt of the continuation.
-    """
+    """What a wrong path is continued under. Source: definition D6 (docs/method.md)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: Literal["generated", "answer"] = "generated"
+    """`generated`: the teacher writes a hint that must not give the answer away, and continues without the answer;
+    `answer`: no hint, the answer stands in the prompt of the continuation (D6).
+    """
     max_tries: int = Field(default=3, ge=1)
+    """Tries at a hint that passes gate G1, else the path is dropped."""
     sampling: HintSamplingConfig = HintSamplingConfig()
 
 

@@ -39,21 +39,18 @@ logger = logging.getLogger("heal")
 
 
 class NotifyConfig(BaseModel):
-    """Who is told of what. Nothing is told by default.
-
-    Attributes:
-        webhook_env: Name of the environment variable that holds the webhook's URL, never the URL.
-        command: Program and arguments, without a shell; it gets the notification as JSON on its input.
-        events: What is told.
-        timeout_seconds: Longest time for one try of the webhook, and for the command.
-    """
+    """Who is told of what. Nothing is told by default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     webhook_env: str | None = None
+    """Name of the environment variable that holds the URL which is told, as JSON; never the URL."""
     command: list[str] | None = Field(default=None, min_length=1)
+    """Program and arguments, without a shell, that is told, as JSON on its input."""
     events: list[Event] = ["completed", "failed", "crashed"]
+    """What is told."""
     timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time for one try of the webhook, and for the command."""
 
     @field_validator("webhook_env")
     @classmethod

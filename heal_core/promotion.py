@@ -21,16 +21,16 @@ MIN_PROBLEMS = 2
 
 
 class PromotionConfig(BaseModel):
-    """When a run's student is promoted to `students/latest`.
-
-    The lower end of the 95 % interval of its difference to the best must be above
-    `margin_points` (points of avg@k; 1 point is 0.01).
-    """
+    """When a run's student is promoted to `students/latest`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = True
+    """Decide whether the run's student becomes `students/latest`."""
     margin_points: float = Field(default=-1.0, ge=-100, le=100)
+    """The lower end of the 95 % interval of its difference to the best must be above this (points of avg@k; 1 point is
+    0.01).
+    """
 
     @property
     def margin(self) -> float:

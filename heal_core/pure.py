@@ -29,20 +29,24 @@ SCORE_NAMES = ("ratio", "jump", "reliance")
 
 
 class PureConfig(BaseModel):
-    """Which score decides, and how much of it is too much (definitions D8 and D9).
-
-    `drop_fraction` is lambda, `epsilon` and `min_prompt_uncertainty` (U_0) are nats per token. With the score `auto`
-    the validity test decides, whose size is `validity`.
-    """
+    """Which score decides, and how much of it is too much (definitions D8 and D9)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     score: Literal["ratio", "jump", "reliance", "auto"] = "ratio"
+    """Which score decides (D8); all three are stored. With `auto` the validity test runs first, and its winner is taken
+    if it is proven, else `ratio` ([method.md](method.md#is-the-score-worth-anything)).
+    """
     epsilon: float = Field(default=0.01, gt=0)
+    """Added to the uncertainty in the denominator, in nats per token."""
     drop_fraction: float = Field(default=0.2, ge=0, lt=1)
+    """Lambda: share of a problem's candidates that is dropped (D9)."""
     min_candidates: int = Field(default=5, ge=1)
+    """Below this many candidates of a problem the pooled threshold decides."""
     pooled_percentile: float = Field(default=80, ge=0, le=100)
+    """That threshold, as a percentile of all scores."""
     min_prompt_uncertainty: float = Field(default=0.1, ge=0)
+    """A smaller U_0, in nats per token, is rejected as `answer_in_problem`."""
     validity: ValidityConfig = ValidityConfig()
 
     @model_serializer(mode="wrap")

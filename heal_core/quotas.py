@@ -21,7 +21,9 @@ class QuotaConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     verified: int = Field(ge=1)
+    """A problem with so many verified repairs gets no more."""
     wave: int = Field(default=5, ge=1)
+    """Continuations of each path between two looks at that."""
 
 
 def candidate_waves(num_generations: int, quota: QuotaConfig | None) -> list[range]:

@@ -21,16 +21,16 @@ from heal_core.reference import Reference
 
 
 class RepairConfig(BaseModel):
-    """How many paths are repaired and how often. Source: dossier (10 x 20), docs/method.md.
-
-    With `max_paths` 0 nothing is repaired. `quota` ends the repairs of a problem that has enough.
-    """
+    """How many paths are repaired and how often. Source: dossier (10 x 20), docs/method.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_paths: int = Field(default=10, ge=0)
+    """Wrong paths repaired per extremely hard problem; with 0 nothing is repaired."""
     num_generations: int = Field(default=20, ge=1)
+    """Continuations per path."""
     quota: QuotaConfig | None = None
+    """Ends the repairs of a problem that has enough; none: never."""
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -45,6 +45,7 @@ class GuidedConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(default=8, ge=0)
+    """Solutions drawn with the answer in sight, per hard problem."""
 
 
 @dataclass(frozen=True)

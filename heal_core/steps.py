@@ -66,7 +66,9 @@ class StepsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step_separator: Literal["blank_line", "newline", "sentence", "auto"] = "blank_line"
+    """Where reasoning is cut (D4)."""
     min_step_tokens: int = Field(default=8, ge=1)
+    """A shorter step merges into the next."""
 
 
 def split_steps(text: str, token_starts: np.ndarray, config: StepsConfig) -> tuple[Separator, tuple[Step, ...]]:

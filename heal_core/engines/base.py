@@ -44,28 +44,40 @@ ENGINE_PACE = frozenset(
 class EngineConfig(BaseModel):
     """Which model runs where.
 
-    The engine `hf` runs it in a child process: `batch_size` rows decode together, `score_tokens` tokens are scored
-    together. `openai` asks the servers of
-    `server`; `vllm` starts its own, by `launch`. After `stall_seconds` without a sign of life it is given up, and
-    so it is when one shard took `call_seconds`. `price` is what its tokens or hours cost, for the books.
+    The engine `hf` runs it in a child process, `openai` asks the servers of `server`, `vllm` starts its own, by
+    `launch`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_name_or_path: str
+    """Folder or hub id of a Hugging Face model with safetensors weights."""
     revision: str | None = None
+    """Revision of a model on the hub."""
     engine: Literal["hf", "openai", "vllm"] = "hf"
+    """What runs it ([engines.md](engines.md)): HEAL itself in a child process, a server, or vLLM that HEAL starts."""
     dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
+    """Precision of weights."""
     device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:n`."""
     batch_size: int = Field(default=64, ge=1)
+    """Rows that decode together, with the engine `hf`."""
     score_tokens: int = Field(default=8192, ge=1)
+    """Tokens that `hf` scores at a time; bounds its memory ([engines.md](engines.md#scoring))."""
     num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads; none leaves it to torch."""
     stall_seconds: float = Field(default=600.0, gt=0)
+    """Silence after which it is killed and retried."""
     call_seconds: float = Field(default=4 * 3600.0, gt=0)
+    """Time for one shard, after which likewise."""
     trust_remote_code: bool = False
+    """Allow a model to bring its own code."""
     server: ServerConfig | None = None
+    """For the engine `openai`."""
     launch: LaunchConfig | None = None
+    """For the engine `vllm`."""
     price: PriceConfig | None = None
+    """What tokens or hours cost, for the books."""
 
     @model_validator(mode="after")
     def _check_groups(self) -> EngineConfig:
@@ -102,9 +114,13 @@ class SamplingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=0.6, ge=0, le=2)
+    """0 takes the most probable token."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Mass of the nucleus."""
     max_tokens: int = Field(default=4096, ge=1)
+    """Limit of a response, a repair's prefix included."""
     early_stop: EarlyStopConfig | None = None
+    """Give up texts that have become hopeless, `{}` with the defaults; none: never."""
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

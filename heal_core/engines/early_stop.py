@@ -17,17 +17,16 @@ from heal_core.loops import GramCounter
 
 
 class EarlyStopConfig(BaseModel):
-    """When a text is given up.
-
-    It is where one n-gram of `ngram` sampled tokens occurs for the `repeats`-th time (occurrences may overlap, as
-    in gate G9), or where a line holds `max_step_tokens` tokens and has not ended. None switches a rule off.
-    """
+    """When a text is given up: where an n-gram of sampled tokens recurs, or a line does not end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ngram: int | None = Field(default=20, ge=1)
+    """Length of the n-gram of tokens that is counted; none counts none."""
     repeats: int = Field(default=5, ge=2)
+    """Occurrence with which the text ends; they may overlap, as in gate G9."""
     max_step_tokens: int | None = Field(default=None, ge=1)
+    """A line that has so many tokens and no end ends the text."""
 
     @model_validator(mode="after")
     def _check_rules(self) -> EarlyStopConfig:

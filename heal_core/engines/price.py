@@ -9,15 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class PriceConfig(BaseModel):
-    """Prices in any one currency: per million tokens as hosted APIs bill them, or per hour of the engine's work.
-
-    `cached_prompt` is for prompt tokens that the server had read before; by default they cost as much as others.
-    """
+    """Prices in any one currency: per million tokens as hosted APIs bill them, or per hour of the engine's work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     currency: str = "USD"
+    """Name of the currency."""
     prompt: float = Field(default=0.0, ge=0)
+    """Per million prompt tokens."""
     cached_prompt: float | None = Field(default=None, ge=0)
+    """Per million of those that the server had cached; none: as `prompt`."""
     completion: float = Field(default=0.0, ge=0)
+    """Per million sampled tokens."""
     hour: float = Field(default=0.0, ge=0)
+    """Per hour of the engine's work."""

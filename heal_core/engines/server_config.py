@@ -37,38 +37,36 @@ _OWN_FIELDS: dict[str, str | None] = {
 
 
 class ServerConfig(BaseModel):
-    """An OpenAI-compatible server, or several that serve the same model.
-
-    Attributes:
-        base_url: Where the API is, up to and with /v1; several are used together.
-        api: `completions` takes prompts as token ids; `chat` is all that hosted APIs have, and can only do rollouts.
-        model: The model's name there; by default the only one that the server lists.
-        name: What is served, for the content keys: with the same name another URL serves the same model. By
-            default the URL itself.
-        api_key_variable: The variable of the environment that holds the key; without it none is sent.
-        top_logprobs: How many of the most probable tokens are asked for, of which entropies are known.
-        vocabulary_size: V, for a `chat` model whose tokenizer is not at hand.
-        max_concurrency: Requests in flight at each server.
-        request_seconds: The longest that one request may take.
-        silence_seconds: The longest that a server may say nothing while it answers.
-        max_tries: How often a request is tried that fails while others succeed.
-        extra_body: Further fields of each request, as the server wants them.
-    """
+    """An OpenAI-compatible server, or several that serve the same model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: str | tuple[str, ...]
+    """Where the API is, up to and with `/v1`; several servers of one model are used together."""
     api: Literal["completions", "chat"] = "completions"
+    """`completions` takes prompts as token ids; `chat` is all that hosted APIs have, and can only do rollouts."""
     model: str | None = None
+    """The model's name there; none: the only one that the server lists."""
     name: str | None = None
+    """What is served: with the same name another URL is the same model. None: the URLs."""
     api_key_variable: str = DEFAULT_KEY_VARIABLE
+    """The variable of the environment that holds the key; without it none is sent."""
     top_logprobs: int = Field(default=20, ge=1, le=1000)
+    """Of how many of the most probable tokens the probabilities are asked for; entropies are made of them."""
     vocabulary_size: int | None = Field(default=None, ge=2)
+    """V, which bounds entropies, for a `chat` model whose tokenizer is not at hand; none: the model's."""
     max_concurrency: int = Field(default=256, ge=1)
+    """Requests in flight at each server."""
     request_seconds: float = Field(default=3600.0, gt=0)
+    """The longest that one answer may take."""
     silence_seconds: float = Field(default=300.0, gt=0)
+    """The longest in which nothing comes while a server answers."""
     max_tries: int = Field(default=6, ge=1)
+    """How often a request is tried that fails while others succeed."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, as the server wants them; not those that HEAL fills in, such as `seed`, and no
+    key.
+    """
 
     @field_validator("base_url")
     @classmethod
@@ -111,27 +109,26 @@ class ServerConfig(BaseModel):
 
 
 class LaunchConfig(BaseModel):
-    """How `vllm serve` is started.
-
-    Attributes:
-        command: The program, with what stands before `serve`; by default the one of `make vllm`, else PATH's.
-        args: Further arguments, such as [--tensor-parallel-size, "2"].
-        replicas: How many servers, of one model; GPUs, else cores, are shared out evenly among them.
-        environment: Variables of the environment for the servers.
-        start_seconds: The longest that a start may take, weights included.
-        top_logprobs: How many of the most probable tokens are asked for, of which entropies are known.
-        max_concurrency: Requests in flight at each server.
-    """
+    """How `vllm serve` is started."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: tuple[str, ...] = ()
+    """The program `vllm`, with what stands before `serve`; empty: that of `make vllm`, else the one on `PATH`."""
     args: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`, such as `[--tensor-parallel-size, "2"]`; those that may change the texts are
+    in their keys, those that cannot are pace.
+    """
     replicas: int = Field(default=1, ge=1)
+    """Servers of the same model, used together; GPUs, else cores, are shared out evenly."""
     environment: dict[str, str] = Field(default_factory=dict)
+    """Variables of their environment, beside HEAL's own; no keys: export those."""
     start_seconds: float = Field(default=1800.0, gt=0)
+    """The longest that a start may take, weights included."""
     top_logprobs: int = Field(default=20, ge=1, le=1000)
+    """Most probable tokens that are asked for; entropies are made of them."""
     max_concurrency: int = Field(default=256, ge=1)
+    """Requests in flight at each server."""
 
     @field_validator("args", "environment")
     @classmethod

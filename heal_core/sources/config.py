@@ -50,43 +50,41 @@ Columns = Annotated[dict[str, Meaning], AfterValidator(_check_columns)]
 
 
 class DatasetConfig(BaseModel):
-    """A Hugging Face dataset; names as in `datasets.load_dataset`.
-
-    Attributes:
-        path: An id on the hub or a folder: saved with `save_to_disk`, or of Parquet, JSON or CSV files.
-        name: Which configuration of the dataset.
-        split: Which of its own splits.
-        revision: Which version on the hub.
-        streaming: Read rows while they arrive, without a copy on disk.
-    """
+    """A Hugging Face dataset; names as in `datasets.load_dataset`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
+    """Of a Hugging Face dataset: its id on the hub, or a folder, saved with `save_to_disk` or of Parquet, JSON or CSV
+    files.
+    """
     name: str | None = None
+    """Which configuration of the dataset."""
     split: str = "train"
+    """Which of its own splits."""
     revision: str | None = None
+    """Which version on the hub."""
     streaming: bool = False
+    """Read rows while they arrive, without a copy on disk."""
 
 
 class GymConfig(BaseModel):
-    """A generator of the package reasoning-gym.
-
-    Attributes:
-        dataset: Which, as reasoning-gym names it, such as `chain_sum`.
-        size: How many entries it makes.
-        seed: What they depend on.
-        config: Settings of the generator; reasoning-gym checks them.
-        curriculum: Level of each attribute of its curriculum, those left out at 0; or one level for all of them.
-    """
+    """A generator of the package reasoning-gym."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
+    """Generator of problems that reasoning-gym makes and scores, as it names it, such as `chain_sum`."""
     size: int = Field(default=500, ge=1)
+    """How many entries it makes."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """What the entries depend on."""
     config: dict[str, JsonValue] = {}
+    """Settings of the generator; reasoning-gym checks them."""
     curriculum: dict[str, int] | int | None = None
+    """How hard, in levels of its curriculum: the level of each attribute, those left out at 0; or one level for all of
+    them.
+    """
 
     @field_validator("config")
     @classmethod
@@ -96,38 +94,38 @@ class GymConfig(BaseModel):
 
 
 class SourceConfig(BaseModel):
-    """One source of problems: exactly one of `path`, `dataset`, `function` and `reasoning_gym`.
-
-    Attributes:
-        path: A file, a glob, or a URL of either.
-        dataset: A Hugging Face dataset.
-        function: `package.module:function`, called without arguments; it returns rows.
-        reasoning_gym: A generator of that package.
-        format: Of the files; None goes by the ending, and takes any other one for JSON Lines.
-        columns: What the source's columns mean, where their names do not say it.
-        filter: A condition in SQL on the source's columns; other rows are left out.
-        sample: Take only so many of the rows that pass the filter.
-        sample_seed: Which ones.
-        limit: Take only the first so many good rows, and read no further.
-        split: The side that its problems are on; `hash` decides by the problem.
-        name: What the rows of an evaluation call it; sources with the same name are one benchmark. None for its
-            label: the path, the dataset with its parts, or the generator with its seed.
-    """
+    """One source of problems: exactly one of `path`, `dataset`, `function` and `reasoning_gym`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | None = None
+    """Files of problems: a file, a glob, or a URL of either."""
     dataset: DatasetConfig | None = None
+    """A Hugging Face dataset."""
     function: str | None = None
+    """`package.module:function`, called without arguments; it returns rows."""
     reasoning_gym: GymConfig | None = None
+    """A generator of that package."""
     format: Format | None = None
+    """Of the files; none goes by the ending, and takes any other one for JSON Lines."""
     columns: Columns = {}
+    """Column: meaning, where names do not say it: `problem`, `answer`, `source`, `uuid`, `problem_type`, `options`,
+    `tolerance`, `unit` or `spec`. Left out: `problems.columns`.
+    """
     filter: str | None = None
+    """A condition in SQL on the source's columns; rows for which it is not true are left out."""
     sample: int | None = Field(default=None, ge=1)
+    """Draw so many of the rows that pass the filter, whatever their order."""
     sample_seed: int = 0
+    """Which ones are drawn."""
     limit: int | None = Field(default=None, ge=1)
+    """Take only the first so many good rows, and read no further; not with `sample`."""
     split: Literal["hash", "train", "held_out"] = "hash"
+    """The side of its problems; `hash` decides by the problem."""
     name: str | None = Field(default=None, pattern=r"\S")
+    """What the rows of an evaluation call it ([evaluation.md](evaluation.md#benchmarks-of-your-own)); sources with the
+    same name are one benchmark. None: the path, the dataset with its parts, or the generator with its seed.
+    """
 
     @model_validator(mode="after")
     def _check_kind(self) -> SourceConfig:
@@ -171,36 +169,35 @@ class SourceConfig(BaseModel):
 class ProblemsConfig(BaseModel):
     """Which problems, and how they are split: either `path`, the simple form, or `sources`.
 
-    Attributes:
-        path: A file, a glob, or a URL of either.
-        limit: Take only the first so many good rows of `path`.
-        evaluation_path: The same for held-out problems; then all of `path` is train.
-        sources: Any number of sources, each with its own settings.
-        columns: What columns mean, for the sources that do not say it themselves.
-        held_out_fraction: Share of near-duplicate clusters held out where a hash decides.
-        duplicate_jaccard: Similarity of word 5-grams from which two problems are near-duplicates.
-        one_per_cluster: Keep one training problem of each cluster of near-duplicates.
-        decontaminate: Evaluation sets that training problems must not hold, besides what is held out.
-        contamination_words: The n of the n-grams in which they are compared.
-        contamination_share: A training problem with this share of an evaluation problem's n-grams is
-            contaminated; at 0 one n-gram is enough.
-
     Source: definition D1 (docs/method.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | None = None
+    """The problems as JSON Lines, CSV or Parquet: a file, a glob, or a URL of either. This or `sources`."""
     limit: int | None = Field(default=None, ge=1)
+    """Take only the first so many good rows of `path`."""
     evaluation_path: str | None = None
+    """Held-out problems, as `path`; then all of `path` is train."""
     sources: tuple[SourceConfig, ...] | None = Field(default=None, min_length=1)
+    """Any number of sources, each with its own settings, in place of `path`, `limit` and `evaluation_path`."""
     columns: Columns = {}
+    """Column: meaning, for sources that do not say it themselves."""
     held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of clusters of near-duplicates held out where a hash decides."""
     duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
+    """Similarity of word 5-grams from which two problems are near-duplicates (D1)."""
     one_per_cluster: bool = False
+    """Keep one training problem of each cluster of near-duplicates."""
     decontaminate: tuple[SourceConfig, ...] = ()
+    """Evaluation sets that training problems must not hold, besides what is held out."""
     contamination_words: int = Field(default=8, ge=1)
+    """n of the n-grams of words in which they are compared."""
     contamination_share: float = Field(default=0.8, ge=0, le=1)
+    """Share of an evaluation problem's n-grams from which a training problem is contaminated; at 0 one n-gram is
+    enough.
+    """
 
     @model_validator(mode="after")
     def _check_form(self) -> ProblemsConfig:

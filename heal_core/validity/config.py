@@ -14,15 +14,21 @@ NUM_SHORTCUT_KINDS = 3
 class ValidityConfig(BaseModel):
     """How large the test is. Source: METHOD section 3, validity test (docs/method.md).
 
-    `max_paths` wrong rollouts of each hard training problem give a prefix, at most `max_prefixes` in all. Of each,
-    `num_generations` continuations are sampled without a hint; `max_per_prefix` verified ones are the natural texts,
-    and as many shortcuts of each kind are built beside them. Intervals rest on `num_resamples` of the problems.
+    Prefixes of wrong rollouts are continued without a hint; verified continuations are the natural texts, beside
+    which shortcuts are built.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_paths: int = Field(default=4, ge=1)
+    """Validity test (`heal validate-pure`, `auto`): wrong rollouts of each hard training problem whose prefix is
+    continued.
+    """
     max_prefixes: int | None = Field(default=None, ge=1)
+    """Most prefixes in all; problems take turns."""
     num_generations: int = Field(default=8, ge=1)
+    """Continuations of a prefix without a hint."""
     max_per_prefix: int = Field(default=2, ge=1)
+    """Verified ones of them that are used, the natural texts; as many shortcuts of each kind are built."""
     num_resamples: int = Field(default=10_000, ge=100)
+    """Resamples of the problems, for intervals."""

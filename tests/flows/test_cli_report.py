@@ -124,8 +124,8 @@ def test_every_outcome_of_a_repair_is_that_of_the_view(finished_run: Any) -> Non
         store = PublishedStore(connection)
         (run_id,) = (row["run_id"] for row in store.rows("SELECT run_id FROM runs"))
         expected = store.rows(
-            "SELECT trajectory_id, reason, CASE WHEN outcome = 'kept' OR starts_with(outcome, 'dropped') THEN outcome END "
-            "AS outcome FROM repair_outcomes WHERE run_id = ?", [run_id],
+            "SELECT trajectory_id, reason, CASE WHEN outcome = 'kept' OR starts_with(outcome, 'dropped') "
+            "THEN outcome END AS outcome FROM repair_outcomes WHERE run_id = ?", [run_id],
         )  # fmt: skip
         found = {
             row["trajectory_id"]: row

@@ -20,8 +20,8 @@ def row(text: str, **changes: Any) -> Row:
     return {
         "trajectory_id": "t", "kind": "rollout", "problem_id": "p", "parent_id": None, "hint_id": None,
         "sample_index": 0, "num_tokens": 4, "finish_reason": "stop", "prefix": "", "text": text,
-        "mean_entropy_nats": 0.1, "entropy_source": None, "question": "q?", "answer": "4", "hint": None, "listed": [], "verdict": None,
-        "score": None, "profile": None, "decisions": [], "gates": [], "repairs": [], **changes,
+        "mean_entropy_nats": 0.1, "entropy_source": None, "question": "q?", "answer": "4", "hint": None, "listed": [],
+        "verdict": None, "score": None, "profile": None, "decisions": [], "gates": [], "repairs": [], **changes,
     }  # fmt: skip
 
 

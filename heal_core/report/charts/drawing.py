@@ -88,7 +88,15 @@ def _styled(chart: Any, palette: Palette) -> Any:
 
 
 def new_chart(rows: list[dict[str, Any]], height: int | None = HEIGHT, width: int = WIDTH) -> Any:
-    chart = alt.Chart(pl.DataFrame(rows, infer_schema_length=None)).properties(width=width)
+    """Return a chart of rows without marks; without a height its bands of names have one each.
+
+    Numbers are cut to 6 digits: more cannot be seen, and their last ones depend on the order in which a store adds up.
+    """
+    cut = [
+        {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
+        for row in rows
+    ]
+    chart = alt.Chart(pl.DataFrame(cut, infer_schema_length=None)).properties(width=width)
     return chart if height is None else chart.properties(height=height)
 
 

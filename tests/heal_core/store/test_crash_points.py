@@ -23,14 +23,15 @@ def case(script: str, least: int, every: int = 1, *marks: pytest.MarkDecorator) 
 @pytest.mark.parametrize(
     ("script", "least", "every"),
     [
-        case("write", 40, 2),
-        case("compact", 30, 3),
-        case("rebuild", 10, 2),
-        case("upgrade", 10),
-        case("gc", 40, 4),
+        case("write", 40, 5),
+        case("compact", 30, 7),
+        case("rebuild", 10, 4),
+        case("upgrade", 10, 3),
+        case("gc", 40, 9),
         case("write", 40, 1, pytest.mark.full),
         case("compact", 30, 1, pytest.mark.full),
         case("rebuild", 10, 1, pytest.mark.full),
+        case("upgrade", 10, 1, pytest.mark.full),
         case("gc", 40, 1, pytest.mark.full),
     ],
 )

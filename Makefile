@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 EXTRAS := $(VENV)/.extras
+BROWSER := $(VENV)/.browser
 LM_EVAL := $(VENV)/.lm-eval
 VLLM_VENV := .venv-vllm
 VLLM ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
@@ -34,6 +35,10 @@ $(EXTRAS): requirements-extras.lock $(STAMP)
 	@if $(BIN)/pip install --quiet --no-deps --retries 1 --requirement requirements-extras.lock; then touch $(EXTRAS); \
 	else echo "reasoning-gym and tensorboard could not be installed (is there a C compiler, gcc?): the tests that need them are skipped"; fi
 
+# what the tests look at pages with; where none is to be had, they are skipped
+$(BROWSER): tests/browser/chromium.py $(STAMP)
+	@if $(BIN)/python -m tests.browser.chromium; then touch $(BROWSER); fi
+
 $(LM_EVAL): requirements-lm-eval.lock $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-lm-eval.lock
 	@touch $(LM_EVAL)
@@ -55,7 +60,7 @@ vllm: $(VLLM_STAMP)  ## Install vLLM into .venv-vllm, for CPUs where there is no
 deploy-local: $(STAMP)  ## Start a Prefect server and a worker here, with the nightly runs deployed, until Ctrl-C
 	@exec $(BIN)/python -m deployments.local
 
-test: $(STAMP) $(EXTRAS)  ## Run the tests, on up to 4 cores
+test: $(STAMP) $(EXTRAS) $(BROWSER)  ## Run the tests, on up to 4 cores
 	$(BIN)/python -m pytest -m "not full" -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 60 --durations-min 5
 
 lint: $(STAMP)

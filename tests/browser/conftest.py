@@ -67,3 +67,19 @@ def _close(context: BrowserContext) -> None:
 def hostile_workspace(finished_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run in which every text is hostile."""
     return make_hostile(finished_run.workspace, tmp_path_factory.mktemp("hostile") / "workspace")
+
+
+@pytest.fixture(scope="session")
+def finished_report(finished_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_report(finished_run, finished_run.workspace, tmp_path_factory.mktemp("reports") / "finished.html")
+
+
+@pytest.fixture(scope="session")
+def hostile_report(finished_run: Any, hostile_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_report(finished_run, hostile_workspace, tmp_path_factory.mktemp("reports") / "hostile.html")
+
+
+def _write_report(finished_run: Any, workspace: Path, path: Path) -> Path:
+    done = finished_run.heal("report", "last", "-w", workspace, "--out", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path

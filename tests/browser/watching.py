@@ -51,9 +51,11 @@ class WatchedPage:
             """() => {
                 const root = document.scrollingElement;
                 if (root.scrollWidth <= window.innerWidth) return null;
-                const wide = [...document.body.querySelectorAll('*')]
-                    .filter(e => e.getBoundingClientRect().left + e.scrollWidth > window.innerWidth + 1)
-                    .map(e => `${e.tagName.toLowerCase()}#${e.id}.${e.className}`);
+                const clips = e => e && e !== root && e !== document.body
+                    && (getComputedStyle(e).overflowX !== 'visible' || clips(e.parentElement));
+                const wide = [...document.body.querySelectorAll('*')].filter(e =>
+                        e.getBoundingClientRect().left + e.scrollWidth > window.innerWidth + 1 && !clips(e))
+                    .map(e => `${e.tagName.toLowerCase()}#${e.id}.${e.getAttribute('class')}`);
                 return `${root.scrollWidth} px in a window of ${window.innerWidth}: ${wide.slice(0, 12).join(', ')}`;
             }"""
         )
@@ -73,13 +75,16 @@ def _targets(nodes: Sequence[dict]) -> str:  # type: ignore[type-arg]
     return "; ".join(f"{node['target']} {node['html'][:120]}" for node in nodes[:6])
 
 
-def open_watched(browser: Browser, url: str, width: int = 1280, dark: bool = False) -> WatchedPage:
+def open_watched(
+    browser: Browser, url: str, width: int = 1280, dark: bool = False, scripts: bool = True
+) -> WatchedPage:
     """Return a page that is open, in a context of its own; a page from a file has no network at all."""
     context = browser.new_context(
         viewport={"width": width, "height": HEIGHT},
         color_scheme="dark" if dark else "light",
         offline=url.startswith("file:"),
         reduced_motion="reduce",
+        java_script_enabled=scripts,
     )
     watched = WatchedPage(context.new_page(), url, width, dark)
     faults, own = watched.faults, _origin(url)

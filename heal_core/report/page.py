@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,7 @@ T = TypeVar("T", bound=BaseModel)
 MAX_TABLE_ROWS = 200
 MAX_EXAMPLE_STEPS = 4
 MAX_EXAMPLE_CHARS = 240
+_LONG_WORD = re.compile(r"\S{100}(?=\S)")
 
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "funnel": ("Funnel", ("funnel",)),
@@ -198,6 +200,16 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
+def _shown(value: Any) -> Any:
+    """Return a text as HTML with its layout signs made visible and places to break within its long words.
+
+    A browser takes half a minute to paint a word of 20,000 letters that has none.
+    """
+    if not isinstance(value, str):
+        return value
+    return Markup("<wbr>").join(_LONG_WORD.sub("\\g<0>\0", names.visible(value)).split("\0"))
+
+
 def _json_for_script(data: Any) -> str:
     """Return JSON that may stand within a script element: nothing in it can end the element or begin a comment."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), default=str, allow_nan=False)
@@ -222,6 +234,6 @@ def environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters.update(
-        percent=names.percent, points=names.points, seconds=names.seconds, count=names.count, visible=names.visible
+        percent=names.percent, points=names.points, seconds=names.seconds, count=names.count, visible=_shown
     )
     return made

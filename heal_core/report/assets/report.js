@@ -9,7 +9,11 @@
     rollouts: "rollout", repairs: "repair", guided: "guided sample", evaluation: "student's answer",
     extremely_hard: "extremely hard",
   };
-  const words = (value) => WORDS[value] || String(value).replaceAll("_", " ");
+  const words = (value) => Object.hasOwn(WORDS, value) ? WORDS[value] : String(value).replaceAll("_", " ");
+
+  /** Return a text as nodes with places to break within long words: a browser takes half a minute to paint one of
+      20,000 letters that has none. */
+  const breakable = (text) => text.split(/(\S{100})(?=\S)/u).flatMap((part, index) => (index % 2 ? [part, document.createElement("wbr")] : [part]));
 
   /** Return an element with attributes and children; children that are no nodes become text. */
   const make = (name, attributes = {}, ...children) => {
@@ -17,7 +21,8 @@
     for (const [key, value] of Object.entries(attributes)) {
       if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
     }
-    element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+    const given = children.flat().filter((child) => child !== null && child !== undefined && child !== "");
+    element.append(...given.flatMap((child) => (typeof child === "string" ? breakable(child) : [child])));
     return element;
   };
 

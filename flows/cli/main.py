@@ -29,6 +29,7 @@ from flows.cli import (
     store,
     validity,
     verify,
+    view,
 )
 from heal_core import interruption
 from heal_core.errors import ConfigError, HealError, InputError, ModelError, StoreError
@@ -56,6 +57,7 @@ app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("plot")(report.plot)
+app.command("view")(view.view)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.add_typer(export.app)

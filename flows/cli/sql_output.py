@@ -6,15 +6,12 @@ A table is for people. JSON, CSV and Parquet are complete and are written as the
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from flows.cli.table import print_table
 from heal_core.errors import InputError
 from heal_core.store.durable import write_atomically
+from heal_core.store.plain import plain_row
 
 if TYPE_CHECKING:
     from heal_core.store.query import Result, SqlSession, Statement
@@ -117,11 +115,10 @@ def _write_text(result: Result, stream: TextIO, target: Target) -> None:
 def _write_json(result: Result, stream: TextIO) -> None:
     """Write a list with an object per row and line."""
     names = _distinct(result.columns)
-    embedded = {position for position, kind in enumerate(result.types) if kind == "JSON"}
     opening = "[\n"
     for row in result.rows:
-        values = (_plain(json.loads(v) if i in embedded and v is not None else v) for i, v in enumerate(row))
-        stream.write(opening + json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, allow_nan=False))
+        values = dict(zip(names, plain_row(row, result.types), strict=True))
+        stream.write(opening + json.dumps(values, ensure_ascii=False, allow_nan=False))
         opening = ",\n"
     stream.write("[]\n" if opening == "[\n" else "\n]\n")
 
@@ -136,23 +133,6 @@ def _distinct(columns: list[str]) -> list[str]:
             name = f"{column}_{number}"
         names.append(name)
     return names
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: times as ISO 8601, null for what is no finite number."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -57,6 +58,14 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
+class Live:
+    """What a page of `heal view` says beside the run: when its store was published, and which runs there are."""
+
+    published_at: datetime
+    runs: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Figure:
     """A chart as the page shows it: SVG of its own making, and its numbers; `name` is its place in the page."""
 
@@ -81,20 +90,26 @@ def build_page(store: Readable, run_id: str) -> str:
         store, run_id, [row["parent_id"] for row in rows if row["parent_id"] not in known | {None}]
     )
     chosen = choose_trajectories(rows, parents)
-    data = {
-        "run_id": run_id,
-        "listed": list_trajectories(store, run_id, chosen),
-        "trajectories": view_trajectories(store, report, chosen),
-        "num_all": num_all,
-    }
-    return render_page(report, data)
+    listed = list_trajectories(store, run_id, chosen)
+    views = view_trajectories(store, run_id, report.run["config"], chosen)
+    data = {"run_id": run_id, "listed": listed, "trajectories": views, "num_all": num_all}
+    return render_page(report, data, find_example(listed, views))
 
 
-def view_trajectories(store: Readable, report: RunReport, trajectory_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return trajectories as the inspector shows them, by id."""
-    steps, breakpoints = known_settings(report.run["config"])
+def view_trajectories(
+    store: Readable, run_id: str, config: Mapping[str, Any], trajectory_ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return trajectories as the inspector shows them, by id; those that the store does not have are left out.
+
+    Args:
+        store: Where they are.
+        run_id: The run that is looked at.
+        config: Its settings, which say how steps are cut.
+        trajectory_ids: Which are wanted.
+    """
+    steps, breakpoints = known_settings(config)
     arrays = read_token_arrays(store, trajectory_ids)
-    found = read_trajectories(store, report.run["run_id"], trajectory_ids)
+    found = read_trajectories(store, run_id, trajectory_ids)
     return {row_id: view_trajectory(row, arrays.get(row_id), steps, breakpoints) for row_id, row in found.items()}
 
 
@@ -112,12 +127,19 @@ def _model_name(config: Mapping[str, Any], role: str) -> str:
     return str((config.get(role) or {}).get("model_name_or_path", "unknown"))
 
 
-def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
+def render_page(
+    report: RunReport,
+    data: Mapping[str, Any],
+    example: Mapping[str, Any] | None,
+    live: Live | None = None,
+) -> str:
     """Return the page.
 
     Args:
         report: What the run counts.
         data: For the inspector: `listed` and `trajectories`, or an `api` to ask for them.
+        example: Of `find_example`.
+        live: What a page of `heal view` says beside; None for a file.
     """
     template = environment().get_template("report.html.j2")
     script, style = asset("report.js"), asset("report.css")
@@ -133,18 +155,32 @@ def render_page(report: RunReport, data: Mapping[str, Any]) -> str:
         student=_model_name(report.run["config"], "student"),
         config=_flat(report.run["config"]),
         data=Markup(_json_for_script(data)),
-        example=_example(data),
+        example=example,
         num_listed=len(data.get("listed", ())),
         num_all=data.get("num_all"),
         rule=RULE,
-        is_live="api" in data,
+        live=live,
         script=Markup(script),
-        script_hash=_hash(script),
+        policy=Markup(page_policy(is_live=live is not None)),
         style=Markup(style),
         names=names,
         arm_label=lambda name: arm_named(name).label,
         version=__version__,
         bound=bound,
+    )
+
+
+def render_notice(why: str) -> str:
+    """Return a page that says why there is no report, for now."""
+    return environment().get_template("notice.html.j2").render(why=why, style=Markup(asset("report.css")), bound=bound)
+
+
+def page_policy(is_live: bool) -> str:
+    """Return the policy of a page's content: its own script alone, and nothing loaded but from its server, if any."""
+    source = "'self'" if is_live else "'none'"
+    return (
+        f"default-src 'none'; script-src '{_hash(asset('report.js'))}'; style-src 'unsafe-inline'; "
+        f"connect-src {source}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -157,12 +193,18 @@ def draw_figure(name: str, chart: Chart, report: RunReport) -> Figure | None:
     return Figure(name, chart.title, chart.caption, Markup(svg.decode()), rows[:MAX_TABLE_ROWS], len(rows))
 
 
-def _example(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return a kept repair for the headline beside its original: a short one that goes another way at once, if any."""
-    views = data.get("trajectories", {})
+def find_example(
+    listed: Sequence[Mapping[str, Any]], views: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """Return a kept repair for the headline beside its original: a short one that goes another way at once, if any.
+
+    Args:
+        listed: Rows of `list_trajectories`.
+        views: Theirs and their originals', by id.
+    """
     pairs = [
         (views[row["trajectory_id"]], views[row["parent_id"]])
-        for row in data.get("listed", ())
+        for row in listed
         if row["phase"] == "repairs" and row["outcome"] == "kept" and row["parent_id"] in views
     ]
     if not pairs:

@@ -74,6 +74,11 @@ _ORDER = (
     "problem_id, parent_id, sample_index, trajectory_id"
 )
 
+_HAS_TEXT = """trajectory_id IN (
+    SELECT t.trajectory_id FROM trajectories t JOIN problems p USING (problem_id)
+    WHERE contains(lower(concat_ws(chr(10), t.trajectory_id, problem_id, p.question, coalesce(t.prefix, '') || t.text)),
+                   lower($text)))"""
+
 _TEXTS = """
 SELECT t.trajectory_id, t.kind, t.problem_id, t.parent_id, t.hint_id, t.sample_index, t.num_tokens, t.finish_reason,
        t.prefix, t.text, t.mean_entropy_nats, t.entropy_source, p.question, p.answer, h.text AS hint
@@ -143,13 +148,19 @@ def sample_trajectories(store: Readable, run_id: str, max_per_group: int) -> tup
 
 
 def page_of_trajectories(
-    store: Readable, run_id: str, filters: Mapping[str, str], pure: tuple[float | None, float | None], limit: int
+    store: Readable,
+    run_id: str,
+    filters: Mapping[str, str],
+    limit: int,
+    pure: tuple[float | None, float | None] = (None, None),
+    text: str = "",
 ) -> tuple[Rows, int]:
     """Return the first `limit` rows that meet all filters, and how many do.
 
     Args:
         filters: Values by names of FILTERS; an empty value is no filter.
         pure: Lowest and highest PURE score; None leaves an end open.
+        text: What question, text or an id contains, in letters of either case; an empty one is no filter.
 
     Raises:
         InputError: If a filter has another name.
@@ -166,12 +177,25 @@ def page_of_trajectories(
         if score is not None:
             conditions.append(f"pure {comparison} ${end}")
             named[end] = score
+    if text:
+        conditions.append(_HAS_TEXT)
+        named["text"] = text
     selected = f"FROM ({_LISTED}) WHERE {' AND '.join(conditions)}"
     rows = store.rows(
         f"SELECT *, count(*) OVER () AS num_all {selected} ORDER BY {_ORDER} LIMIT {int(limit)}",
         named,
     )
     return [{name: row[name] for name in row if name != "num_all"} for row in rows], rows[0]["num_all"] if rows else 0
+
+
+def values_of_filters(store: Readable, run_id: str) -> dict[str, list[str]]:
+    """Return by names of FILTERS which values the run's trajectories have."""
+    lists = ", ".join(
+        f"list_sort(list_distinct({f'flatten(list({name}s))' if name == 'stage' else f'list({name})'})) AS {name}"
+        for name in FILTERS
+    )
+    (row,) = store.rows(f"SELECT {lists} FROM ({_LISTED})", {"run": run_id, "heal": HEAL})
+    return {name: row[name] or [] for name in FILTERS}
 
 
 def read_trajectory(store: Readable, run_id: str, trajectory_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ refused before it runs (`readonly`), and how a result is shown.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -54,20 +55,46 @@ class Result:
     rows: Iterator[Row]
 
 
+class Limit:
+    """When the statements of a session are given up: after some seconds together, or once `stop` is called."""
+
+    def __init__(self, max_seconds: float) -> None:
+        self._max_seconds = max_seconds
+        self._ends_at = time.monotonic() + max_seconds
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Give them up now; any thread may ask for it."""
+        self._is_stopped = True
+
+    def check(self) -> None:
+        """Raise when they are to be given up.
+
+        Raises:
+            InputError: If they are.
+        """
+        if self._is_stopped:
+            raise InputError("the query was stopped.")
+        if time.monotonic() > self._ends_at:
+            raise InputError(f"the query was stopped: it took more than {self._max_seconds:g} seconds.")
+
+
 class SqlSession:
     """A connection for queries on one workspace; statements run within `current()`."""
 
-    def __init__(self, workspace: Workspace, write: bool = False) -> None:
+    def __init__(self, workspace: Workspace, write: bool = False, limit: Limit | None = None) -> None:
         """Open the session.
 
         Args:
             workspace: Whose store is queried.
             write: Whether own tables and files may be written.
+            limit: When statements are given up; never by default.
 
         Raises:
             StoreError: If there is no store, or if another process has the user's own tables open.
         """
         self._workspace = workspace
+        self._limit = limit
         self._databases = Databases(workspace, write)
         self._connection = self._databases.connection
         self.write = write
@@ -247,14 +274,16 @@ class SqlSession:
                 yield from batch
 
     def _interruptibly(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns; Ctrl-C ends it at once, which DuckDB by itself notices late."""
+        """Return what `call` returns; Ctrl-C, which DuckDB by itself notices late, and the limit end it at once."""
         running = self._thread.submit(call)
         try:
             # waiting in steps, since after polars' handler of the signal an endless wait goes on
             while not running.done():
+                if self._limit is not None:
+                    self._limit.check()
                 wait([running], timeout=_SIGNAL_SECONDS)
             return running.result()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InputError):
             while not running.done():
                 self._connection.interrupt()
                 wait([running], timeout=_SIGNAL_SECONDS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heal_core.arms import HEAL
-from heal_core.errors import StoreError
+from heal_core.errors import InputError, StoreError
 from heal_core.store.reading import Readable
 
 Rows = list[dict[str, Any]]
@@ -220,6 +220,18 @@ def read_report(store: Readable, run_id: str) -> RunReport:
         spend=read(_SPEND),
         quarantine=read(_QUARANTINE),
     )
+
+
+def read_config(store: Readable, run_id: str) -> dict[str, Any]:
+    """Return the resolved settings of a run.
+
+    Raises:
+        InputError: If the store has no such run.
+    """
+    found = store.rows("SELECT config::VARCHAR AS config FROM runs WHERE run_id = $run", {"run": run_id})
+    if not found:
+        raise InputError(f"the store has no run {run_id!r}.")
+    return dict(json.loads(found[0]["config"]))
 
 
 def check_schema(store: Readable) -> None:

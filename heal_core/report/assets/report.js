@@ -30,11 +30,17 @@
 
   const ask = async (path, parameters = {}) => {
     const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
-    const reply = await fetch(`${data.api}/${path}?${query}`, { headers: { Accept: "application/json" } });
-    const body = await reply.json();
-    if (!reply.ok) throw new Error(body.error || `the server answered ${reply.status}`);
-    return body;
+    const reply = await fetch(`${data.api}/${path}?${query}`).catch(() => {
+      throw new Error("heal view does not answer: it may have ended.");
+    });
+    const body = await reply.text();
+    const isData = (reply.headers.get("content-type") || "").startsWith("application/json");
+    if (!reply.ok || !isData) throw new Error((isData ? JSON.parse(body).error : body) || `the server answered ${reply.status}`);
+    return JSON.parse(body);
   };
+
+  /** Wait where there is a server, so that it is not asked for every letter that is typed. */
+  const settle = (milliseconds) => (data.api ? new Promise((resolve) => { setTimeout(resolve, milliseconds); }) : null);
 
   const textOf = (row) => {
     const view = data.trajectories[row.trajectory_id];
@@ -97,6 +103,12 @@
     return element;
   };
 
+  const said = (number) => number.toLocaleString("en");
+  const counted = (numAll) => {
+    if (!data.api) return `${said(rows.length)} of ${said(data.listed.length)} shown`;
+    return rows.length < numAll ? `the first ${said(rows.length)} of ${said(numAll)}: narrow the filters to see others` : `${said(numAll)} shown`;
+  };
+
   let asked = 0;
   const show = (found, note) => {
     rows = found.rows;
@@ -104,13 +116,14 @@
     list.replaceChildren(...rows.map(option));
     if (!rows.length) list.append(make("div", { class: "empty" }, "No trajectory meets all filters."));
     list.removeAttribute("aria-activedescendant");
-    const all = data.api ? found.num_all : data.listed.length;
-    byId("trajectory-count").textContent = note || `${rows.length.toLocaleString("en")} of ${all.toLocaleString("en")} shown`;
+    byId("trajectory-count").textContent = note ?? counted(found.num_all);
   };
 
   const refresh = async () => {
     const turn = ++asked;
     try {
+      await settle(150);
+      if (turn !== asked) return;
       const found = await source.list(wantedNow());
       if (turn === asked) show(found);
     } catch (error) {
@@ -241,17 +254,22 @@
   };
 
   let current = null;
+  let opened = 0;
   const open = async (id) => {
+    const turn = ++opened;
     try {
+      await settle(50);
+      if (turn !== opened) return;
       const view = await source.view(id);
       if (!view) throw new Error(`Trajectory ${id} is not in this page; heal show ${id} prints it.`);
       const parent = view.parent && view.kind === "repair" ? await source.view(view.parent) : null;
+      if (turn !== opened) return;
       current = view;
       detail.replaceChildren(...render(view, parent));
       const index = rows.findIndex((row) => row.trajectory_id === id);
       if (index >= 0 && index !== chosen) mark(index);
     } catch (error) {
-      detail.replaceChildren(make("p", { class: "notice" }, error.message));
+      if (turn === opened) detail.replaceChildren(make("p", { class: "notice" }, error.message));
     }
   };
 
@@ -318,23 +336,37 @@
 
   // ---- search by SQL, in `heal view`
 
-  const cell = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
-  byId("sql-form")?.addEventListener("submit", async (event) => {
-    event.preventDefault();
+  const cell = (value) => (value === null ? "–" : String(value));
+  const search = async () => {
     const note = byId("sql-note");
+    const turn = asked;
     note.textContent = "…";
     try {
       const found = await ask("sql", { run: data.run_id, query: byId("sql").value });
       const head = make("tr", {}, found.columns.map((name) => make("th", { scope: "col" }, name)));
       const body = found.rows.map((row) => make("tr", {}, row.map((value) => make("td", {}, cell(value)))));
       byId("sql-rows").replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, body)));
-      note.textContent = `${found.rows.length} rows${found.is_cut ? ", the first ones" : ""}`;
-      if (found.listed) show({ rows: found.listed, num_all: found.listed.length });
+      const notes = found.notes.map((one) => ` Note: ${one}`).join("");
+      note.textContent = `${found.is_cut ? "the first " : ""}${said(found.rows.length)} row${found.rows.length === 1 ? "" : "s"}${notes}`;
+      if (found.listed && turn === asked) { // no filter was changed meanwhile
+        asked += 1;
+        show({ rows: found.listed }, `${said(found.listed.length)} of the query's ${said(found.num_ids)} ids listed`);
+      }
     } catch (error) {
       byId("sql-rows").replaceChildren();
       note.textContent = error.message;
     }
+  };
+  byId("sql-form")?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    search();
+  });
+  byId("sql")?.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    search();
   });
 
-  fill().then(refresh).then(openLinked).then(() => document.documentElement.setAttribute("data-ready", ""));
+  // where the values of the filters are not to be had, the list says why
+  fill().catch(() => null).then(refresh).then(openLinked).then(() => document.documentElement.setAttribute("data-ready", ""));
 })();

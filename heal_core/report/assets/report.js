@@ -137,7 +137,9 @@
     const element = list.children[index];
     element.setAttribute("aria-selected", "true");
     list.setAttribute("aria-activedescendant", element.id);
-    element.scrollIntoView({ block: "nearest" });
+    // by hand, since scrollIntoView moves the page too, and a page that is opened shall begin at its top
+    const [box, place] = [list.getBoundingClientRect(), element.getBoundingClientRect()];
+    list.scrollTop += Math.min(0, place.top - box.top) + Math.max(0, place.bottom - box.bottom);
   };
 
   const choose = async (index, read) => {
@@ -307,7 +309,7 @@
     if (event.key === "/") byId("filter-text").focus();
     else if (event.key === "?") byId("help").showModal();
     else if (move && (inList || event.key === "j" || event.key === "k")) {
-      list.focus({ preventScroll: !inList });
+      list.focus();
       choose(Math.max(0, Math.min(rows.length - 1, chosen + move)), true);
     } else if (event.key === "Enter" && document.activeElement === list) {
       choose(Math.max(0, chosen), true).then(() => detail.focus());
@@ -336,7 +338,10 @@
 
   // ---- search by SQL, in `heal view`
 
-  const cell = (value) => (value === null ? "–" : String(value));
+  const cell = (value) => {
+    if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+    return value === null ? "–" : String(value);
+  };
   const search = async () => {
     const note = byId("sql-note");
     const turn = asked;

@@ -153,14 +153,17 @@
   const LEVELS = 5;
   const detail = byId("trajectory");
 
+  const shown = (text, isLast) => (isLast ? text.replace(/[\n ]*\n[\n ]*$/, " ↵") : text);
+
   const tokens = (view, from, to, most) => {
     const nodes = [];
-    while (to - from > 1 && !view.tokens[to - 1].trim()) to -= 1; // the blank lines between steps
+    let last = to; // from here on there is only the blank line between two steps, of which a sign is enough
+    while (last > from && !view.tokens[last - 1].trim()) last -= 1;
     for (let index = from; index < to; index += 1) {
       const nats = view.entropies[index];
       const level = nats && most ? Math.ceil((LEVELS * Math.min(nats, most)) / most - 1e-9) : 0;
       const title = nats === null || nats === undefined ? "entropy not known" : `${nats} nats`;
-      nodes.push(make("span", { class: level ? `token e${level}` : "token", title }, view.tokens[index]));
+      nodes.push(make("span", { class: level ? `token e${level}` : "token", title }, shown(view.tokens[index], index >= last - 1)));
     }
     return nodes;
   };

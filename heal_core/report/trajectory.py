@@ -20,6 +20,7 @@ from heal_core.store.inspector import TokenArrays
 
 MAX_TOKEN_CHARS = 200
 MAX_TEXT_CHARS = 20_000
+MAX_NOTE_CHARS = 600
 MAX_TOKENS = 16_000
 _DIGITS = 4
 
@@ -46,16 +47,16 @@ def view_trajectory(
         "listed": row["listed"],
         "problem_id": row["problem_id"],
         "question": bound(row["question"]),
-        "answer": bound(row["answer"]),
-        "verdict": {name: bound(value) for name, value in (row["verdict"] or {}).items()},
+        "answer": bound(row["answer"], MAX_NOTE_CHARS),
+        "verdict": {name: bound(value, MAX_NOTE_CHARS) for name, value in (row["verdict"] or {}).items()},
         "finish_reason": row["finish_reason"],
         "sample_index": row["sample_index"],
         "num_tokens": row["num_tokens"],
         "parent": row["parent_id"],
         "prefix": bound(row["prefix"]),
         "hint": bound(clean_hint(row["hint"]) if row["hint"] else None),
-        "decisions": [{name: bound(value) for name, value in one.items()} for one in row["decisions"]],
-        "gates": [{name: bound(value) for name, value in one.items()} for one in row["gates"]],
+        "decisions": [{name: bound(value, MAX_NOTE_CHARS) for name, value in one.items()} for one in row["decisions"]],
+        "gates": [{name: bound(value, MAX_NOTE_CHARS) for name, value in one.items()} for one in row["gates"]],
         "score": _score(row["score"]),
         "repairs": row["repairs"],
         "entropy_source": row["entropy_source"] or "exact",
@@ -72,9 +73,9 @@ def view_trajectory(
     }
 
 
-def bound(value: Any) -> Any:
-    """Return a text of at most MAX_TEXT_CHARS characters, which says how many are missing; other values as they are."""
-    return _shortened(value, MAX_TEXT_CHARS) if isinstance(value, str) else value
+def bound(value: Any, max_chars: int = MAX_TEXT_CHARS) -> Any:
+    """Return a text of at most so many characters, which says how many are missing; other values as they are."""
+    return _shortened(value, max_chars) if isinstance(value, str) else value
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -181,7 +181,7 @@ def test_a_token_of_a_million_characters_is_read_like_any_other(
         if any("more characters)" in token for token in view["tokens"])
     ]  # fmt: skip
     assert giants
-    for name in giants:
+    for name in giants[:4]:
         inspector.filter(text=name)
         assert inspector.open_first() == name
         assert inspector.watched.overflow() is None

@@ -248,7 +248,7 @@
       ? [make("h3", {}, "Hidden hint, in the prompt only"), make("div", { class: "block hint", tabindex: 0, role: "group", "aria-label": "Hint" }, view.hint)]
       : [];
     const kept = view.prefix
-      ? [make("h3", {}, "Kept steps"), make("div", { class: "block", tabindex: 0, role: "group", "aria-label": "Kept steps" }, view.prefix)]
+      ? [make("h3", {}, "Kept steps"), make("div", { class: "block", tabindex: 0, role: "group", "aria-label": "Kept steps" }, view.prefix.trimEnd())]
       : [];
     const original = parent
       ? [steps(parent, most, parent.breakpoint ?? 0), make("div", { class: "links" }, link(parent.id, "the whole original"))]

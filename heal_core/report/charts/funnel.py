@@ -55,8 +55,14 @@ def draw_funnel(report: RunReport, palette: Palette) -> Any:
     bar = base.mark_bar(stroke=palette.grid, strokeWidth=1, height=20).encode(
         y=y, x=x, x2="end:Q", color=colour, description=alt.Description("label:N")
     )
-    words = base.transform_filter("datum.share > 0.12").mark_text(fontSize=11, dy=19, color=palette.text)
+    words = base.transform_filter(f"datum.share > {_SHARE_PER_LETTER} * length(datum.label)").mark_text(
+        fontSize=11, dy=19, color=palette.text
+    )
     return bar + words.encode(y=y, x="middle:Q", text="label:N")
+
+
+_SHARE_PER_LETTER = 0.015
+"""What a letter of a label takes of a bar's width: a label stands under its part only where it fits there."""
 
 
 def _shade_of(outcome: str) -> str:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from heal_core.breakpoints import BreakpointConfig
-from heal_core.report.trajectory import MAX_TEXT_CHARS, MAX_TOKEN_CHARS, MAX_TOKENS, bound, view_trajectory
+from heal_core.report.trajectory import (
+    MAX_NOTE_CHARS,
+    MAX_TEXT_CHARS,
+    MAX_TOKEN_CHARS,
+    MAX_TOKENS,
+    bound,
+    view_trajectory,
+)
 from heal_core.steps import StepsConfig
 from heal_core.store.inspector import TokenArrays
 
@@ -106,9 +113,11 @@ def test_the_end_of_a_very_long_text_is_left_out_and_counted() -> None:
     assert (len(shown["tokens"]), len(shown["entropies"]), shown["num_left_out"]) == (MAX_TOKENS, MAX_TOKENS, 5)
 
 
-@pytest.mark.parametrize("field", ["question", "answer", "prefix"])
-def test_texts_are_bounded(field: str) -> None:
-    shown = view(row("t", **{field: "y" * (MAX_TEXT_CHARS + 7)}), arrays([0]))
+@pytest.mark.parametrize(
+    ("field", "most"), [("question", MAX_TEXT_CHARS), ("answer", MAX_NOTE_CHARS), ("prefix", MAX_TEXT_CHARS)]
+)
+def test_texts_are_bounded(field: str, most: int) -> None:
+    shown = view(row("t", **{field: "y" * (most + 7)}), arrays([0]))
     assert shown[field].endswith("(7 more characters)")
 
 

@@ -16,10 +16,13 @@ from pathlib import Path
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 NO_BROWSER = "no Chromium to be had: its tests are skipped (remedy: playwright install --with-deps chromium)"
+REBOUND_HOST = "rebound.example"
+"""A name that leads to this machine, as the name of a site does after DNS rebinding."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _ARGUMENTS = (
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
+    f"--host-resolver-rules=MAP {REBOUND_HOST} 127.0.0.1",
 )  # fmt: skip
 _DOWNLOAD_SECONDS, _PACKAGE_SECONDS = 120, 600
 _APT = "apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core"

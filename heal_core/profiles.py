@@ -5,14 +5,25 @@ What does not belong here: computing token entropies (`engines`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from heal_core.breakpoints import BreakpointConfig, find_breakpoint, is_certain
 from heal_core.errors import ShapeError
+from heal_core.keys import STAGE_VERSIONS, content_key
 from heal_core.records import EntropyProfile, Step
 from heal_core.steps import StepsConfig, count_reasoning_steps, split_steps
+
+
+def profile_key(row_id: str, steps: Mapping[str, Any], breakpoints: Mapping[str, Any]) -> str:
+    """Return the id of a rollout's profile under settings of steps and breakpoints, in their JSON form.
+
+    Whether the rollout is read again is decided afterwards, and not part of it.
+    """
+    settings = [dict(steps), {name: value for name, value in breakpoints.items() if name != "rescore"}]
+    return content_key("profile", STAGE_VERSIONS["profile"], row_id, settings)
 
 
 def profile_entropy(

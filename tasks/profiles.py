@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from heal_core import profiles
 from heal_core.config import RunConfig
-from heal_core.keys import STAGE_VERSIONS, content_key
+from heal_core.keys import content_key
 from heal_core.profiles import profile_entropy
 from heal_core.records import EntropyProfile
 from heal_core.store.reads import read_known, read_tokens
@@ -18,8 +19,7 @@ WORK = "profiles"
 
 def profile_key(config: RunConfig, row_id: str) -> str:
     """Return the id of a rollout's profile under the config's step and breakpoint settings."""
-    settings = [config.steps.model_dump(mode="json"), config.breakpoints.identity()]
-    return content_key("profile", STAGE_VERSIONS["profile"], row_id, settings)
+    return profiles.profile_key(row_id, config.steps.model_dump(mode="json"), config.breakpoints.identity())
 
 
 class ProfileWork:

@@ -16,6 +16,7 @@ import numpy as np
 from heal_core.arms import HEAL
 from heal_core.errors import InputError
 from heal_core.store.reading import Readable
+from heal_core.store.run_profiles import find_used_profiles
 
 Rows = list[dict[str, Any]]
 
@@ -113,7 +114,7 @@ _PROFILES = """
 SELECT trajectory_id AS subject, separator, step_start_tokens, step_entropies, step_entropy_radii, breakpoint_step,
        surge_nats, window_size, z_score, flat, entropy_source, is_certain
 FROM profiles WHERE list_contains($ids, trajectory_id)
-ORDER BY entropy_source IS NOT DISTINCT FROM 'rescored' DESC, profile_id
+ORDER BY profile_id IN (SELECT unnest($used)) DESC, profile_id
 """
 
 _REPAIRS = """
@@ -216,7 +217,7 @@ def read_trajectories(store: Readable, run_id: str, trajectory_ids: Sequence[str
     Keys: those of the query `_TEXTS`, and `verdict`, `score`, `profile` (None without one), `listed` (its rows of
     `list_trajectories`), `decisions`, `gates`, `repairs`. Those that the store does not have are left out.
     """
-    named = {"run": run_id, "ids": sorted(set(trajectory_ids))}
+    named = {"run": run_id, "ids": sorted(set(trajectory_ids)), "used": find_used_profiles(store, run_id)}
 
     def read(sql: str) -> dict[str, Rows]:
         """Return the rows of a query by the trajectory they are about, in its order."""

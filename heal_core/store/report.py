@@ -12,6 +12,7 @@ from typing import Any
 from heal_core.arms import HEAL
 from heal_core.errors import InputError, StoreError
 from heal_core.store.reading import Readable
+from heal_core.store.run_profiles import find_used_profiles
 
 Rows = list[dict[str, Any]]
 
@@ -33,7 +34,8 @@ class RunReport:
         pass_rates: Per training problem before and after: band, rate_before, rate_after.
         ceiling: num_problems, num_extremely_hard, num_never (no rollout solves them), num_repaired, num_kept,
             num_unsolved (no plain sample does).
-        entropies: label, offset (step minus breakpoint), mean entropy, its standard error, num.
+        entropies: label, step_offset (step minus breakpoint), mean entropy, its standard error over problems (None with
+            one), num of rollouts, num_problems.
         break_positions: tenth, share of the wrong rollouts' breakpoints, and that of a step drawn at random.
         gates: Rows of the view gate_rates without controls.
         pure: score, decision of each repair that was scored; score_name and threshold are the same in all.
@@ -102,25 +104,35 @@ SELECT (SELECT count(*) FROM bands WHERE run_id = $run AND split = 'train' AND b
 FROM repair_yield WHERE run_id = $run
 """
 
-# a rollout has a profile per setting of steps and breakpoints; of two, the one that was read again, else the first key
+# a rollout has a profile per setting of steps and breakpoints: of several, the run's own (`run_profiles`)
 _PROFILES = """
 WITH profiled AS (
-    SELECT r.label, r.num_tokens, p.*
+    SELECT r.label, r.problem_id, p.*
     FROM run_trajectories r JOIN profiles p USING (trajectory_id)
-    WHERE r.run_id = $run AND r.phase = 'rollouts' AND r.label IN ('correct', 'wrong') AND p.breakpoint_step IS NOT NULL
+    WHERE r.run_id = $run AND r.phase = 'rollouts' AND r.label IN ('correct', 'wrong')
     QUALIFY row_number() OVER (PARTITION BY trajectory_id
-        ORDER BY p.entropy_source IS NOT DISTINCT FROM 'rescored' DESC, p.profile_id) = 1
+        ORDER BY p.profile_id IN (SELECT unnest($used)) DESC, p.profile_id) = 1
 )
 """
 
+# rollouts of a problem are alike: the standard error of their mean is that over problems (clusters)
 _ENTROPIES = (
     _PROFILES
     + """
-SELECT label, step - breakpoint_step AS step_offset, avg(entropy) AS mean_entropy_nats,
-       stddev_samp(entropy) / sqrt(count(*)) AS standard_error, count(*) AS num
-FROM (SELECT label, breakpoint_step, unnest(step_entropies) AS entropy,
-             generate_subscripts(step_entropies, 1) - 1 AS step FROM profiled)
-WHERE step - breakpoint_step BETWEEN -$reach AND $reach GROUP BY ALL ORDER BY ALL
+SELECT label, step_offset, any_value(mean) AS mean_entropy_nats,
+       sqrt(sum(deviation ** 2) * count(*) / nullif(count(*) - 1, 0)) / sum(num) AS standard_error,
+       sum(num)::BIGINT AS num, count(*) AS num_problems
+FROM (
+    SELECT label, step_offset, problem_id, count(*) AS num, any_value(mean) AS mean, sum(entropy - mean) AS deviation
+    FROM (
+        SELECT label, problem_id, step - breakpoint_step AS step_offset, entropy,
+               avg(entropy) OVER (PARTITION BY label, step - breakpoint_step) AS mean
+        FROM (SELECT label, problem_id, breakpoint_step, unnest(step_entropies) AS entropy,
+                     generate_subscripts(step_entropies, 1) - 1 AS step
+              FROM profiled WHERE breakpoint_step IS NOT NULL)
+        WHERE step - breakpoint_step BETWEEN -$reach AND $reach
+    ) GROUP BY ALL
+) GROUP BY label, step_offset ORDER BY ALL
 """
 )
 
@@ -132,7 +144,7 @@ SELECT tenth, sum(chosen) / sum(sum(chosen)) OVER () AS share, sum(drawn) / sum(
 FROM (
     SELECT 10 * step // num_steps AS tenth, (step = breakpoint_step)::INTEGER AS chosen, 1 / window_size AS drawn
     FROM (SELECT num_steps, breakpoint_step, window_size, unnest(range(1, window_size + 1)) AS step
-          FROM profiled WHERE label = 'wrong')
+          FROM profiled WHERE label = 'wrong' AND breakpoint_step IS NOT NULL)
 ) GROUP BY tenth ORDER BY tenth
 """
 )
@@ -193,9 +205,10 @@ def read_report(store: Readable, run_id: str) -> RunReport:
         StoreError: If the store is of an older schema.
     """
     check_schema(store)
+    used = find_used_profiles(store, run_id)
 
     def read(sql: str) -> Rows:
-        named = {"run": run_id, "heal": HEAL, "reach": MAX_OFFSET}
+        named = {"run": run_id, "heal": HEAL, "reach": MAX_OFFSET, "used": used}
         return store.rows(sql, {name: value for name, value in named.items() if f"${name}" in sql})
 
     (run,) = read(_RUN)

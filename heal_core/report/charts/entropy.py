@@ -17,9 +17,10 @@ def entropy_rows(report: RunReport) -> list[dict[str, Any]]:
             "rollouts": row["label"],
             "step_offset": row["step_offset"],
             "mean_entropy_nats": row["mean_entropy_nats"],
-            "low": row["mean_entropy_nats"] - Z95 * (row["standard_error"] or 0),
-            "high": row["mean_entropy_nats"] + Z95 * (row["standard_error"] or 0),
+            "low": None if row["standard_error"] is None else row["mean_entropy_nats"] - Z95 * row["standard_error"],
+            "high": None if row["standard_error"] is None else row["mean_entropy_nats"] + Z95 * row["standard_error"],
             "num": row["num"],
+            "problems": row["num_problems"],
         }
         for row in report.entropies
     ]

@@ -68,7 +68,8 @@ def make_report() -> Callable[..., RunReport]:
                 "num_generations": 16, "num_unsolved": 1,
             },
             "entropies": [
-                {"label": label, "step_offset": offset, "mean_entropy_nats": 0.1, "standard_error": 0.01, "num": 9}
+                {"label": label, "step_offset": offset, "mean_entropy_nats": 0.1, "standard_error": 0.01, "num": 9,
+                 "num_problems": 4}
                 for label in ("correct", "wrong") for offset in (-1, 0, 1)
             ],
             "break_positions": [{"tenth": 1, "share": 0.6, "random_share": 0.5, "num": 6},

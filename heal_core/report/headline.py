@@ -42,7 +42,7 @@ def _ceiling(report: RunReport) -> Answer | None:
         "What was the teacher's ceiling?",
         f"{count(ceiling['num_extremely_hard'])} of {count(ceiling['num_problems'])} training problems",
         f"The extremely hard: the teacher solves them at most {times} in {ceiling['num_generations']} rollouts, "
-        f"{count(ceiling['num_never'])} of them never. Rejection sampling learns little or nothing from them."
+        f"{count(ceiling['num_never'])} of them never. They give rejection sampling next to nothing to learn from."
         if ceiling["num_extremely_hard"]
         else "The teacher solves all of them more than once: there is nothing to repair.",
     )
@@ -58,7 +58,9 @@ def _fallen(report: RunReport) -> Answer | None:
         "training example."
     )
     if num := ceiling["num_unsolved"]:
-        detail += f" {count(num)} of the {count(total)} no plain sample of the teacher solved, B2's included."
+        is_b2 = any(row["phase"] == "equal_tokens" for row in report.spend)
+        detail += f" {count(num)} of the {count(total)} no plain sample of the teacher solved"
+        detail += ", B2's included." if is_b2 else "."
     return Answer(
         "How much of it fell?",
         f"{count(ceiling['num_repaired'])} of {count(total)} ({percent(ceiling['num_repaired'] / total)})",
@@ -71,11 +73,14 @@ def _filters(report: RunReport) -> Answer | None:
     repairs = [row for row in report.funnel if row["phase"] == "repairs"]
     dropped = [row for row in repairs if (row["outcome"] or "").startswith("dropped")]
     kept = sum(row["num"] for row in repairs if row["outcome"] == "kept")
-    total = kept + sum(row["num"] for row in dropped)
-    if not total:
+    num_open = sum(row["num"] for row in repairs if row["outcome"] == "undecided")
+    total = kept + num_open + sum(row["num"] for row in dropped)
+    if num_open == total:
         return None
+    rest = f" {count(num_open)} are not decided yet." if num_open else ""
     if not dropped:
-        return Answer("Which filter dropped most?", "none", f"All {count(total)} verified repairs were kept.")
+        whole = f"{count(kept)} of {count(total)}" if num_open else f"All {count(total)}"
+        return Answer("Which filter dropped most?", "none", f"{whole} verified repairs were kept.{rest}")
     by_filter: dict[str, int] = {}
     for row in dropped:
         by_filter[row["outcome"]] = by_filter.get(row["outcome"], 0) + row["num"]
@@ -85,9 +90,10 @@ def _filters(report: RunReport) -> Answer | None:
     return Answer(
         "Which filter dropped most?",
         f"{_filter_name(most)}: {count(num)} of {count(total)} verified repairs",
-        f"Most of them, {count(reason['num'])}: {explain_reason(reason['reason'])}."
+        f"Most often, {count(reason['num'])} times: {explain_reason(reason['reason'])}."
         + (f" Others: {others}." if others else "")
         + f" {count(kept)} were kept."
+        + rest
         + _wrong(repairs),
     )
 
@@ -101,29 +107,35 @@ def _wrong(repairs: list[dict[str, Any]]) -> str:
     num_wrong = sum(row["num"] for row in repairs if row["outcome"] in ("wrong", "truncated", "unverifiable"))
     num_all = sum(row["num"] for row in repairs if row["outcome"] != "skipped")
     return (
-        f" Before all filters, the verifier refused {count(num_wrong)} of {count(num_all)} repairs."
+        f" Before all filters, {count(num_wrong)} of {count(num_all)} repairs were wrong, cut or could not be graded."
         if num_wrong
         else ""
     )
 
 
 def _student(report: RunReport) -> list[Answer]:
-    """Return whether the student is better than untrained, and than with the baseline of equal tokens."""
+    """Return whether the student is better than untrained, and than with the baseline of equal tokens.
+
+    The last is asked of the extremely hard first: that contrast was chosen beforehand.
+    """
     found = []
     whole = [row for row in report.contrasts if row["band"] == ALL_BANDS]
     arm = HEAL if any(row["arm"] == HEAL for row in whole) else LATEST
-    for against, question in (
-        (BASE, "Is the student better than untrained?"),
-        (EQUAL_TOKENS, "Is it better than rejection sampling with as many tokens?"),
-    ):
-        row = next((row for row in whole if row["arm"] == arm and row["against"] == against), None)
+    primary = [row for row in report.contrasts if row["is_primary"]]
+    for question, rows in (
+        ("Is the student better than untrained?", [row for row in whole if row["against"] == BASE]),
+        ("The question chosen beforehand: is it better than B2 on the extremely hard?", primary),
+        ("Is it better than rejection sampling with as many tokens?",
+         [row for row in whole if row["against"] == EQUAL_TOKENS]),
+    ):  # fmt: skip
+        row = next((row for row in rows if row["arm"] == arm), None)
         if row is not None:
             found.append(Answer(question, *_difference(report, row)))
     return found
 
 
 def _difference(report: RunReport, row: Mapping[str, Any]) -> tuple[str, str]:
-    scores = {score["arm"]: score for score in report.scores if score["band"] == ALL_BANDS}
+    scores = {score["arm"]: score for score in report.scores if score["band"] == row["band"]}
     ours, theirs = scores.get(row["arm"]), scores.get(row["against"])
     levels = ""
     if ours and theirs:
@@ -132,16 +144,28 @@ def _difference(report: RunReport, row: Mapping[str, Any]) -> tuple[str, str]:
             f"{arm_named(row['against']).label}, over {count(row['num_problems'])} held-out problems. "
         )
     if row["low"] is None:
-        return f"not known: {points(row['difference'])} points", levels + "There is too little to resample."
+        why = "One problem" if row["num_problems"] == 1 else "The same difference on every problem"
+        return f"not known: {points(row['difference'])} points", f"{levels}{why} does not tell how sure that is."
     interval = f"{points(row['difference'])} points [{points(row['low'])}, {points(row['high'])}]"
     if is_shown(row):
         word = "yes" if row["difference"] > 0 else "no, worse"
-        return f"{word}: {interval}", f"{levels}95 % interval over problems; p = {_p(row)} after Holm's adjustment."
+        return f"{word}: {interval}", f"{levels}95 % interval over problems, of one training seed; {_p(row)}."
+    if row["low"] <= 0 <= row["high"]:
+        why = f"The 95 % interval leaves it open ({_p(row)})."
+    else:
+        why = f"The 95 % interval excludes 0, but among the run's other contrasts that may be chance ({_p(row)})."
     least = row["minimum_detectable_difference"]
-    power = f" So many problems would show a difference of {100 * least:.1f} points or more." if least else ""
-    return f"not shown: {interval}", f"{levels}The 95 % interval leaves it open (p = {_p(row)}).{power}"
+    power = (
+        f" With so many problems, a true difference of {100 * least:.1f} points would be found four times in five, "
+        "before any adjustment."
+        if least
+        else ""
+    )
+    return f"not shown: {interval}", f"{levels}{why}{power}"
 
 
 def _p(row: Mapping[str, Any]) -> str:
-    value = row["p_value"] if row["is_primary"] else row["p_adjusted"]
-    return f"{value:.3f}"
+    """Return the p-value that decides, and which it is: the primary contrast is adjusted for no other."""
+    value = row["p_adjusted"]
+    words = "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return f"{words}, not adjusted" if row["is_primary"] else f"{words} after Holm's adjustment"

@@ -22,14 +22,14 @@ CHARTS: dict[str, Chart] = {
     "pass-rates": Chart(
         "Pass rates before and after repair",
         "Training problems by the share of correct texts: before, of the teacher's rollouts; after, of rollouts and "
-        "repairs together. 0 and 1 have bars of their own.",
+        "repairs together, which were written with a hint or the answer in sight. 0 and 1 have bars of their own.",
         funnel.draw_pass_rates,
         funnel.pass_rate_rows,
     ),
     "entropy": Chart(
         "Entropy around the breakpoint",
         "Mean token entropy per step, steps counted from the breakpoint (0), over all rollouts that have one, with "
-        "95 % intervals. The rise at 0 is there by construction; what tells is whether wrong rollouts rise more than "
+        "95 % intervals over problems. The rise at 0 is there by construction; what tells is whether wrong rollouts rise more than "
         "right ones, and stay up.",
         entropy.draw_entropies,
         entropy.entropy_rows,
@@ -77,14 +77,16 @@ CHARTS: dict[str, Chart] = {
     ),
     "scores": Chart(
         "Held-out problems",
-        "avg@k of each arm with its 95 % interval (1.96 standard errors over problems), in all and per band.",
+        "avg@k of each arm with its 95 % interval (1.96 standard errors over problems), in all and per band. Another "
+        "training seed would give other students, which no interval here counts.",
         evaluation.draw_scores,
         evaluation.score_rows,
     ),
     "contrasts": Chart(
         "Differences of arms",
-        "Over the same problems, with 95 % intervals from a bootstrap over problems; shown means p < 0.05 after "
-        "Holm's adjustment. The number of problems is in brackets.",
+        "Over the same problems, with 95 % intervals from a bootstrap over problems, which are not adjusted; shown "
+        "means p < 0.05 after Holm's adjustment, and of the primary one, HEAL − B2 on the extremely hard, its own p. "
+        "The number of problems is in brackets.",
         evaluation.draw_contrasts,
         evaluation.contrast_rows,
     ),

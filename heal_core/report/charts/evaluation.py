@@ -29,8 +29,8 @@ def score_rows(report: RunReport) -> list[dict[str, Any]]:
             "arm": arm_named(row["arm"]).label,
             "band": names.BANDS_OF_SCORES.get(row["band"], row["band"]),
             "avg_at_k": row["avg_at_k"],
-            "low": max(0.0, row["avg_at_k"] - Z95 * (row["standard_error"] or 0)),
-            "high": min(1.0, row["avg_at_k"] + Z95 * (row["standard_error"] or 0)),
+            "low": None if row["standard_error"] is None else max(0.0, row["avg_at_k"] - Z95 * row["standard_error"]),
+            "high": None if row["standard_error"] is None else min(1.0, row["avg_at_k"] + Z95 * row["standard_error"]),
             "problems": row["num_problems"],
         }
         for row in in_order(report.scores)
@@ -69,9 +69,8 @@ def contrast_rows(report: RunReport) -> list[dict[str, Any]]:
 
 
 def is_shown(contrast: Mapping[str, Any]) -> bool:
-    """Return whether a difference is shown: by its adjusted p-value, the primary one's own."""
-    p_value = contrast["p_value"] if contrast["is_primary"] else contrast["p_adjusted"]
-    return p_value is not None and p_value < 0.05
+    """Return whether a difference is shown: by its adjusted p-value, which of the primary one is its own."""
+    return contrast["p_adjusted"] is not None and contrast["p_adjusted"] < 0.05
 
 
 def draw_contrasts(report: RunReport, palette: Palette) -> Any:

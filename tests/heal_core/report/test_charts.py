@@ -106,3 +106,13 @@ def test_held_out_losses_stand_where_their_stage_begins_and_ends(make_report: Ma
     stages = [one, one | {"stage": "II", "num_optimizer_steps": 3}]
     found = training.held_out_points(make_report(held_out=stages))
     assert [point["optimizer_step"] for point in found] == [0, 1, 1, 4]
+
+
+def test_what_has_no_standard_error_has_no_interval(make_report: MakeReport) -> None:
+    scores = [make_report().scores[0] | {"standard_error": None}]
+    entropies = [make_report().entropies[0] | {"standard_error": None, "num": 1}]
+    report = make_report(scores=scores, entropies=entropies)
+    for name in ("scores", "entropy"):
+        (row,) = CHARTS[name].rows(report)
+        assert row["low"] is row["high"] is None
+        assert render(CHARTS[name], report, PAGE) is not None

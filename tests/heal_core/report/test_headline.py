@@ -45,7 +45,12 @@ def test_what_fell_is_what_has_a_verified_repair(make_report: MakeReport) -> Non
     answer = by_question(make_report())["How much of it fell?"]
     assert answer.short == "3 of 5 (60 %)"
     assert "for 2 one passed all filters" in answer.detail
-    assert "1 of the 5 no plain sample" in answer.detail
+    assert answer.detail.endswith("1 of the 5 no plain sample of the teacher solved.")
+
+
+def test_plain_samples_include_b2s_only_where_there_are_any(make_report: MakeReport) -> None:
+    spend = [*make_report().spend, make_report().spend[0] | {"phase": "equal_tokens"}]
+    assert by_question(make_report(spend=spend))["How much of it fell?"].detail.endswith("solved, B2's included.")
 
 
 def test_without_extremely_hard_problems_there_is_nothing_to_repair(make_report: MakeReport) -> None:
@@ -63,10 +68,23 @@ def test_the_filter_that_dropped_most_is_named_with_its_main_reason_and_the_coun
     # verified: 9 by the cap + 4 + 1 by gates + 6 kept = 20; of 40 repairs 20 were wrong
     answer = by_question(make_report())["Which filter dropped most?"]
     assert answer.short == "the cap: 9 of 20 verified repairs"
-    assert "9: too like another kept text" in answer.detail
+    assert "9 times: too like another kept text" in answer.detail
     assert "Others: the gates 5." in answer.detail
     assert "6 were kept." in answer.detail
-    assert "the verifier refused 20 of 40 repairs" in answer.detail
+    assert "20 of 40 repairs were wrong, cut or could not be graded" in answer.detail
+
+
+def test_what_is_not_decided_yet_is_not_called_kept_or_dropped(make_report: MakeReport) -> None:
+    # stopped between the gates and PURE: 5 were dropped, 15 are open
+    rows = [row for row in make_report().funnel if row["outcome"] in ("wrong", "dropped by gate")]
+    still_open = make_report().funnel[-1] | {"outcome": "undecided", "num": 15}
+    answer = by_question(make_report(funnel=[*rows, still_open]))["Which filter dropped most?"]
+    assert answer.short == "the gates: 5 of 20 verified repairs"
+    assert "0 were kept. 15 are not decided yet." in answer.detail
+    assert "Which filter dropped most?" not in by_question(make_report(funnel=[still_open]))
+    kept = make_report().funnel[-1]
+    answer = by_question(make_report(funnel=[kept, still_open]))["Which filter dropped most?"]
+    assert answer.detail == "6 of 21 verified repairs were kept. 15 are not decided yet."
 
 
 def test_a_difference_is_called_shown_by_the_adjusted_p_value_only(make_report: MakeReport) -> None:
@@ -75,7 +93,19 @@ def test_a_difference_is_called_shown_by_the_adjusted_p_value_only(make_report: 
     # the interval excludes 0, but after Holm's adjustment it may be chance
     chance = by_question(make_report(contrasts=[row(p_value=0.03, p_adjusted=0.12)]))[BETTER]
     assert chance.short.startswith("not shown: +20.0 points")
-    assert "9.0 points or more" in chance.detail
+    assert "excludes 0, but" in chance.detail
+    assert "p = 0.120 after Holm's adjustment" in chance.detail
+    assert "a true difference of 9.0 points would be found four times in five" in chance.detail
+    wide = by_question(make_report(contrasts=[row(low=-0.1, p_adjusted=0.4)]))[BETTER]
+    assert "The 95 % interval leaves it open (p = 0.400 after Holm's adjustment)." in wide.detail
+
+
+def test_the_contrast_chosen_beforehand_is_answered_with_its_own_p_value(make_report: MakeReport) -> None:
+    primary = row(against="equal_tokens", band="extremely_hard", is_primary=True, p_value=0.0002, p_adjusted=0.0002)
+    answers_ = by_question(make_report(contrasts=[row(), primary], scores=[]))
+    answer = answers_["The question chosen beforehand: is it better than B2 on the extremely hard?"]
+    assert answer.short == "yes: +20.0 points [+10.0, +30.0]"
+    assert answer.detail == "95 % interval over problems, of one training seed; p < 0.001, not adjusted."
 
 
 def test_worse_is_said_plainly(make_report: MakeReport) -> None:
@@ -86,6 +116,7 @@ def test_worse_is_said_plainly(make_report: MakeReport) -> None:
 def test_without_an_interval_nothing_is_claimed(make_report: MakeReport) -> None:
     answer = by_question(make_report(contrasts=[row(low=None, high=None, p_value=None, p_adjusted=None)]))[BETTER]
     assert answer.short == "not known: +20.0 points"
+    assert answer.detail.endswith("The same difference on every problem does not tell how sure that is.")
 
 
 def test_a_run_that_only_evaluates_speaks_of_the_promoted_student(make_report: MakeReport) -> None:

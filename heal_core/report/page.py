@@ -31,7 +31,7 @@ from heal_core.report.charts.catalogue import CHARTS
 from heal_core.report.charts.drawing import PAGE, Chart, render
 from heal_core.report.charts.evaluation import in_order
 from heal_core.report.headline import answers
-from heal_core.report.sampling import MAX_PER_GROUP, RULE, choose_trajectories
+from heal_core.report.sampling import MAX_PER_GROUP, RULE, choose_trajectories, keep_fitting
 from heal_core.report.trajectory import bound, view_trajectory
 from heal_core.steps import StepsConfig
 from heal_core.store.inspector import list_trajectories, read_token_arrays, read_trajectories, sample_trajectories
@@ -90,8 +90,11 @@ def build_page(store: Readable, run_id: str) -> str:
         store, run_id, [row["parent_id"] for row in rows if row["parent_id"] not in known | {None}]
     )
     chosen = choose_trajectories(rows, parents)
-    listed = list_trajectories(store, run_id, chosen)
-    views = view_trajectories(store, run_id, report.run["config"], chosen)
+    found = view_trajectories(store, run_id, report.run["config"], chosen)
+    size = {row_id: len(_json_for_script(view)) for row_id, view in found.items()}
+    kept = keep_fitting(chosen, {row_id: view["parent"] for row_id, view in found.items()}, size)
+    listed = list_trajectories(store, run_id, kept)
+    views = {row_id: found[row_id] for row_id in kept}
     data = {"run_id": run_id, "listed": listed, "trajectories": views, "num_all": num_all}
     return render_page(report, data, find_example(listed, views))
 

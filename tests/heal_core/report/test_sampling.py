@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heal_core.report.sampling import choose_trajectories
+from heal_core.report.sampling import choose_trajectories, keep_fitting
 
 Row = dict[str, Any]
 
@@ -38,6 +38,15 @@ def test_what_does_not_fit_ends_the_page() -> None:
     # an estimate of 2,500 + 16 * 100 = 4,100 bytes each
     rows = [row(f"r{n}", n + 1) for n in range(5)]
     assert choose_trajectories(rows, [], max_bytes=9_000) == ["r0", "r1"]
+
+
+def test_what_takes_more_than_estimated_ends_the_page_too_and_no_repair_stays_without_its_rollout() -> None:
+    parents = {"p1": "w1", "p2": "w2"}
+    chosen = ["p1", "w1", "p2", "w2", "r1"]
+    size = dict.fromkeys(chosen, 100)
+    assert keep_fitting(chosen, parents, size, 500) == chosen
+    assert keep_fitting(chosen, parents, size, 399) == ["p1", "w1"]
+    assert keep_fitting(chosen, parents, size, 99) == []
 
 
 @given(

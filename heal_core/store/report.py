@@ -90,8 +90,12 @@ _BANDS = "SELECT split, band, count(*) AS num FROM bands WHERE run_id = $run GRO
 
 _PASS_RATES = """
 SELECT b.problem_id, b.band, b.num_correct / b.num_graded AS rate_before,
-       (b.num_correct + coalesce(y.num_verified, 0)) / (b.num_graded + coalesce(y.num_attempted, 0)) AS rate_after
-FROM bands b LEFT JOIN repair_yield y USING (run_id, problem_id)
+       (b.num_correct + coalesce(y.num_correct, 0)) / (b.num_graded + coalesce(y.num_graded, 0)) AS rate_after
+FROM bands b LEFT JOIN (
+    SELECT problem_id, count(*) FILTER (label = 'correct') AS num_correct, count(*) AS num_graded
+    FROM run_trajectories WHERE run_id = $run AND phase = 'repairs' AND label IN ('correct', 'wrong')
+    GROUP BY problem_id
+) y USING (problem_id)
 WHERE b.run_id = $run AND b.split = 'train' AND b.num_graded > 0 ORDER BY b.problem_id
 """
 

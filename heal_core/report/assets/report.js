@@ -305,7 +305,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-    const inList = document.activeElement === list || detail.contains(document.activeElement);
+    const inList = document.activeElement === list; // elsewhere arrows scroll: in a long text, the text
     if (event.key === "Escape" && event.target.closest("#inspector")) return list.focus();
     if (event.target.closest("input, select, textarea")) return;
     const move = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];

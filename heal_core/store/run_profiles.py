@@ -36,7 +36,10 @@ def find_used_profiles(store: Readable, run_id: str) -> list[str]:
         return []
     (run,) = store.rows("SELECT config::VARCHAR AS config FROM runs WHERE run_id = $run", {"run": run_id})
     config = json.loads(run["config"])
-    key_of = {row["row_id"]: profile_key(row["row_id"], config.get("steps", {}), config.get("breakpoints", {})) for row in several}
+    key_of = {
+        row["row_id"]: profile_key(row["row_id"], config.get("steps", {}), config.get("breakpoints", {}))
+        for row in several
+    }
     reread = [key_of[row["row_id"]] for row in several if row["is_rescored"]]
     rescored = {}
     if reread:

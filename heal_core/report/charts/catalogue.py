@@ -29,8 +29,8 @@ CHARTS: dict[str, Chart] = {
     "entropy": Chart(
         "Entropy around the breakpoint",
         "Mean token entropy per step, steps counted from the breakpoint (0), over all rollouts that have one, with "
-        "95 % intervals over problems. The rise at 0 is there by construction; what tells is whether wrong rollouts rise more than "
-        "right ones, and stay up.",
+        "95 % intervals over problems. The rise at 0 is there by construction; what tells is whether wrong rollouts "
+        "rise more than right ones, and stay up.",
         entropy.draw_entropies,
         entropy.entropy_rows,
     ),

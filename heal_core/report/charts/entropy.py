@@ -31,7 +31,8 @@ def draw_entropies(report: RunReport, palette: Palette) -> Any:
     if not rows:
         return None
     base = new_chart(rows)
-    x = alt.X("step_offset:Q", title="steps after the breakpoint", axis=alt.Axis(tickMinStep=1, format="+d"))
+    offsets = sorted({row["step_offset"] for row in rows})
+    x = alt.X("step_offset:Q", title="steps after the breakpoint", axis=alt.Axis(values=offsets, format="+d"))
     colour = colours(["correct", "wrong"], palette, "rollouts", "rollouts")
     area = base.mark_area(opacity=0.2).encode(
         x=x, y=alt.Y("low:Q", title="mean entropy, nats"), y2="high:Q", color=colour

@@ -50,9 +50,9 @@ def _ceiling(report: RunReport) -> Answer | None:
 
 def _fallen(report: RunReport) -> Answer | None:
     ceiling = report.ceiling
-    if not any(row["phase"] == "repairs" for row in report.funnel):
-        return None
     total = ceiling["num_extremely_hard"]
+    if not total or not any(row["phase"] == "repairs" for row in report.funnel):
+        return None
     detail = (
         f"So many have a verified repair; for {count(ceiling['num_kept'])} one passed all filters and became a "
         "training example."

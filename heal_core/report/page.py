@@ -229,7 +229,7 @@ def find_example(
 
 def _step_texts(view: Mapping[str, Any], first: int) -> list[str]:
     """Return the texts of the steps from one on, each bounded."""
-    starts = [step["start"] for step in view["steps"]]
+    starts = [step["start"] for step in view["steps"]] or [0]
     texts = ["".join(view["tokens"][start:end]).strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
     return [text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[:MAX_EXAMPLE_CHARS]}…" for text in texts[first:]]
 

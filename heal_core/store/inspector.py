@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from heal_core.arms import HEAL
@@ -247,13 +248,16 @@ def read_trajectories(store: Readable, run_id: str, trajectory_ids: Sequence[str
 
 
 def read_token_arrays(store: Readable, trajectory_ids: Sequence[str]) -> dict[str, TokenArrays]:
-    """Return the token arrays of trajectories, as far as the parts have them."""
+    """Return the token arrays of trajectories, as far as the parts have them; none of a store without its parts."""
     if not trajectory_ids:
         return {}
-    frame = store.frame_for(
-        sorted(set(trajectory_ids)),
-        "SELECT trajectory_id, token_starts, entropies FROM tokens SEMI JOIN wanted ON trajectory_id = id",
-    )
+    query = "SELECT trajectory_id, token_starts, entropies FROM tokens SEMI JOIN wanted ON trajectory_id = id"
+    try:
+        frame = store.frame_for(sorted(set(trajectory_ids)), query)
+    except duckdb.IOException as error:
+        if "No files found" not in str(error):
+            raise
+        return {}
     return {
         row["trajectory_id"]: TokenArrays(
             np.asarray(row["token_starts"], dtype=np.int64), np.asarray(row["entropies"], dtype=np.float64)

@@ -133,6 +133,18 @@ def test_what_a_query_finds_is_listed(open_view: Callable[..., Inspector], finis
     inspector.watched.shoot_part("#sql-form", "view-sql")
 
 
+def test_hostile_texts_that_a_query_finds_are_text(open_view: Callable[..., Inspector], hostile_address: str) -> None:
+    inspector = open_view(hostile_address)
+    query = "SELECT t.*, p.* FROM trajectories t JOIN problems p USING (problem_id) WHERE kind = 'repair' LIMIT 30"
+    inspector.page.locator("#sql").fill(query)
+    inspector.page.locator("#sql").press("Control+Enter")
+    inspector.page.locator("#sql-note", has_text="30 rows").wait_for()
+    assert inspector.page.locator("#sql-rows tbody tr").count() == 30
+    assert inspector.page.locator("#sql-rows :is(script, img, a, iframe, svg)").count() == 0
+    assert inspector.watched.overflow() is None
+    assert inspector.page.evaluate("window.pwned") is None
+
+
 def test_another_site_gets_nothing_though_the_browser_has_the_cookie(
     browser: Browser, address: str, other_site: str
 ) -> None:

@@ -60,6 +60,7 @@ def test_without_extremely_hard_problems_there_is_nothing_to_repair(make_report:
     assert "nothing to repair" in found["What was the teacher's ceiling?"].detail
     assert "How much of it fell?" not in found
     assert "Which filter dropped most?" not in found
+    assert "How much of it fell?" not in by_question(make_report(ceiling=ceiling))  # a funnel with repairs of others
 
 
 def test_the_filter_that_dropped_most_is_named_with_its_main_reason_and_the_counts_add_up(

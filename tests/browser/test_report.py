@@ -13,7 +13,7 @@ import pytest
 from tests.browser.inspector import Inspector
 from tests.browser.watching import HEIGHT, WIDTHS, WatchedPage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished_run")]  # all of them need it, some by name alone
 
 MAX_BYTES = 5_000_000
 SECTIONS = ["headline", "funnel", "bands", "entropy", "pure", "training", "evaluation", "cost", "config", "inspector"]

@@ -17,7 +17,7 @@ from tests.browser.chromium import REBOUND_HOST
 from tests.browser.inspector import Inspector
 from tests.browser.watching import WIDTHS, WatchedPage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished_run")]  # all of them need it, some by name alone
 
 ASK = """async (base) => {
     const ask = async (path, options) => {

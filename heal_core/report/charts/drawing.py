@@ -80,7 +80,7 @@ def _styled(chart: Any, palette: Palette) -> Any:
     return (
         chart.configure(background=palette.background or "transparent", font=palette.font)
         .configure_axis(**axis)
-        .configure_legend(orient="top", titleFontWeight="normal", labelLimit=0, **text)
+        .configure_legend(orient="top", symbolOpacity=1, titleFontWeight="normal", labelLimit=0, **text)
         .configure_header(**text, titleFontWeight="normal")
         .configure_view(stroke=None)
         .configure_text(color=palette.text)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -39,10 +40,17 @@ def test_readers_stop_no_run_and_see_a_whole_and_recent_state(
     workspace, log = tmp_path / "read", tmp_path / "log"
     process = heal.start(log, "run", heal.config(workspace))
     wait_for(process, log, lambda _: (workspace / "heal.duckdb").exists() and any(workspace.glob("parts/traj*/*")))
-    with subprocess.Popen(
-        [sys.executable, "-c", NOTEBOOK, str(workspace / "heal.duckdb")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as notebook:  # fmt: skip
+    view_log = tmp_path / "view"
+    view = heal.start(view_log, "view", "-w", workspace, "--port", "0", "--no-browser")
+    wait_for(view, view_log, lambda told: "until Ctrl-C" in told)
+    address = view_log.read_text().split()[0]
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", NOTEBOOK, str(workspace / "heal.duckdb")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as notebook,
+        httpx.Client(base_url=address.split("?")[0], follow_redirects=True, timeout=60) as browser,
+    ):  # fmt: skip
         assert notebook.stdin is not None and notebook.stdout is not None
 
         def ask_notebook() -> int:
@@ -52,6 +60,7 @@ def test_readers_stop_no_run_and_see_a_whole_and_recent_state(
 
         first = ask_notebook()
         seen: list[int] = []
+        shown = [(browser.get(address).status_code, 200)]
         while "hints:" not in log.read_text() or len(set(seen)) < 3:
             assert process.poll() is None, log.read_text()
             asked = time.time()
@@ -63,11 +72,17 @@ def test_readers_stop_no_run_and_see_a_whole_and_recent_state(
             old = [name for name, written in parts.items() if written < asked - INTERVAL_SECONDS - ALLOWANCE_SECONDS]
             assert set(old) <= set(state["merged"])
             seen.append(state["num"])
+            found = browser.get("/api/sql", params={"query": "SELECT count(*) FROM trajectories"})
+            shown.append((browser.get("/").status_code, found.status_code))
+            assert found.json()["rows"][0][0] >= state["num"]
             time.sleep(1)
         assert seen == sorted(seen)
+        # before the run itself is published, the page says that there is none
+        assert sorted(shown, reverse=True) == shown and shown[-1] == (200, 200)
         assert ask_notebook() == first < seen[-1]  # it keeps the copy that it opened
         notebook.stdin.close()
         assert notebook.wait(20) == 0
+    assert stop(view, signal.SIGINT) == (0, [])
     assert stop(process, signal.SIGTERM, True) == (130, [])
     told = log.read_text()
     assert "the same command goes on from there" in told and "Traceback" not in told and "leaked" not in told

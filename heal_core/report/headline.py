@@ -53,9 +53,11 @@ def _fallen(report: RunReport) -> Answer | None:
     total = ceiling["num_extremely_hard"]
     if not total or not any(row["phase"] == "repairs" for row in report.funnel):
         return None
-    detail = (
-        f"So many have a verified repair; for {count(ceiling['num_kept'])} one passed all filters and became a "
-        "training example."
+    is_open = any(row["phase"] == "repairs" and row["outcome"] == "undecided" for row in report.funnel)
+    detail = "So many have a verified repair; " + (
+        "the filters have not decided on all of them yet."
+        if is_open
+        else f"for {count(ceiling['num_kept'])} one passed all filters and became a training example."
     )
     if num := ceiling["num_unsolved"]:
         is_b2 = any(row["phase"] == "equal_tokens" for row in report.spend)

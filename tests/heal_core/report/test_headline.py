@@ -83,6 +83,8 @@ def test_what_is_not_decided_yet_is_not_called_kept_or_dropped(make_report: Make
     assert answer.short == "the gates: 5 of 20 verified repairs"
     assert "0 were kept. 15 are not decided yet." in answer.detail
     assert "Which filter dropped most?" not in by_question(make_report(funnel=[still_open]))
+    fallen = by_question(make_report(funnel=[*rows, still_open]))["How much of it fell?"]
+    assert fallen.detail.startswith("So many have a verified repair; the filters have not decided on all of them yet.")
     kept = make_report().funnel[-1]
     answer = by_question(make_report(funnel=[kept, still_open]))["Which filter dropped most?"]
     assert answer.detail == "6 of 21 verified repairs were kept. 15 are not decided yet."

@@ -62,7 +62,8 @@ def _fallen(report: RunReport) -> Answer | None:
     if num := ceiling["num_unsolved"]:
         is_b2 = any(row["phase"] == "equal_tokens" for row in report.spend)
         detail += f" {count(num)} of the {count(total)} no plain sample of the teacher solved"
-        detail += ", B2's included." if is_b2 else "."
+        detail += ", B2's included" if is_b2 else ""
+        detail += f"; {count(ceiling['num_unsolved_repaired'])} of these have a verified repair."
     return Answer(
         "How much of it fell?",
         f"{count(ceiling['num_repaired'])} of {count(total)} ({percent(ceiling['num_repaired'] / total)})",

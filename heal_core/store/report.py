@@ -33,7 +33,7 @@ class RunReport:
         bands: split, band, num.
         pass_rates: Per training problem before and after: band, rate_before, rate_after.
         ceiling: num_problems, num_extremely_hard, num_never (no rollout solves them), num_repaired, num_kept,
-            num_unsolved (no plain sample does).
+            num_unsolved (no plain sample does), num_unsolved_repaired (of these).
         entropies: label, step_offset (step minus breakpoint), mean entropy, its standard error over problems (None with
             one), num of rollouts, num_problems.
         break_positions: tenth, share of the wrong rollouts' breakpoints, and that of a step drawn at random.
@@ -104,7 +104,9 @@ SELECT (SELECT count(*) FROM bands WHERE run_id = $run AND split = 'train' AND b
        count(*) AS num_extremely_hard, count(*) FILTER (num_correct = 0) AS num_never,
        count(*) FILTER (num_verified > 0) AS num_repaired, count(*) FILTER (num_kept > 0) AS num_kept,
        coalesce(max(num_graded), 0) AS num_generations,
-       (SELECT count(*) FROM ceilings c WHERE c.run_id = $run AND c.is_unsolved) AS num_unsolved
+       (SELECT count(*) FROM ceilings c WHERE c.run_id = $run AND c.is_unsolved) AS num_unsolved,
+       (SELECT count(*) FROM ceilings c WHERE c.run_id = $run AND c.is_unsolved AND c.is_repaired)
+           AS num_unsolved_repaired
 FROM repair_yield WHERE run_id = $run
 """
 

@@ -65,7 +65,7 @@ def make_report() -> Callable[..., RunReport]:
             ],
             "ceiling": {
                 "num_problems": 13, "num_extremely_hard": 5, "num_never": 4, "num_repaired": 3, "num_kept": 2,
-                "num_generations": 16, "num_unsolved": 1,
+                "num_generations": 16, "num_unsolved": 2, "num_unsolved_repaired": 1,
             },
             "entropies": [
                 {"label": label, "step_offset": offset, "mean_entropy_nats": 0.1, "standard_error": 0.01, "num": 9,

@@ -45,7 +45,9 @@ def test_what_fell_is_what_has_a_verified_repair(make_report: MakeReport) -> Non
     answer = by_question(make_report())["How much of it fell?"]
     assert answer.short == "3 of 5 (60 %)"
     assert "for 2 one passed all filters" in answer.detail
-    assert answer.detail.endswith("2 of the 5 no plain sample of the teacher solved.")
+    assert answer.detail.endswith(
+        "2 of the 5 no plain sample of the teacher solved; 1 of these have a verified repair."
+    )
 
 
 def test_plain_samples_include_b2s_only_where_there_are_any(make_report: MakeReport) -> None:

@@ -78,7 +78,7 @@ def test_a_run_is_shown_to_who_has_the_address_and_ctrl_c_ends_it(
     assert httpx.get(viewed.origin).status_code == 403
     assert httpx.get(viewed.address, headers={"Host": "evil.example"}).status_code == 403
     with viewed.browser() as browser:
-        run_id = finished_run.summary["run"]["run_id"]
+        run_id = finished_run.one("SELECT run_id FROM runs")
         page = browser.get("/")
         assert (str(page.url), page.status_code) == (f"{viewed.origin}/", 200)
         assert f"<title>HEAL run {run_id}</title>" in page.text

@@ -143,7 +143,7 @@ def test_filters_give_what_sql_gives(finished_run: Any) -> None:
         (run_id,) = (row["run_id"] for row in store.rows("SELECT run_id FROM runs"))
 
         def filtered(limit: int = 10_000, low: float | None = None, high: float | None = None, **filters: str) -> Any:
-            return page_of_trajectories(store, run_id, filters, (low, high), limit)
+            return page_of_trajectories(store, run_id, filters, limit, (low, high))
 
         kept, num_kept = filtered(phase="repairs", outcome="kept")
         assert num_kept == len(kept) == store.rows("SELECT count(*) AS n FROM run_repairs WHERE kept")[0]["n"] > 0

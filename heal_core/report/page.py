@@ -43,6 +43,7 @@ T = TypeVar("T", bound=BaseModel)
 MAX_TABLE_ROWS = 200
 MAX_EXAMPLE_STEPS = 4
 MAX_EXAMPLE_CHARS = 240
+MAX_EXAMPLE_QUESTION_CHARS = 600
 _LONG_WORD = re.compile(r"\S{100}(?=\S)")
 
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -157,7 +158,7 @@ def render_page(
         teacher=_model_name(report.run["config"], "teacher"),
         student=_model_name(report.run["config"], "student"),
         config=_flat(report.run["config"]),
-        data=Markup(_json_for_script(data)),
+        data=Markup(_json_for_script({**data, "reasons": names.REASONS | names.GATES})),
         example=example,
         num_listed=len(data.get("listed", ())),
         num_all=data.get("num_all"),
@@ -221,6 +222,7 @@ def find_example(
     repair, original = min(pairs, key=rank)
     return {
         "id": repair["id"],
+        "question": _cut(repair["question"], MAX_EXAMPLE_QUESTION_CHARS),
         "hint": repair["hint"],
         "broken": _step_texts(original, original.get("breakpoint") or 0)[:MAX_EXAMPLE_STEPS],
         "went_on": _step_texts(repair, 0)[:MAX_EXAMPLE_STEPS],
@@ -231,7 +233,11 @@ def _step_texts(view: Mapping[str, Any], first: int) -> list[str]:
     """Return the texts of the steps from one on, each bounded."""
     starts = [step["start"] for step in view["steps"]] or [0]
     texts = ["".join(view["tokens"][start:end]).strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
-    return [text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[:MAX_EXAMPLE_CHARS]}…" for text in texts[first:]]
+    return [_cut(text) for text in texts[first:]]
+
+
+def _cut(text: str, limit: int = MAX_EXAMPLE_CHARS) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

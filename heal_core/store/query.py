@@ -303,6 +303,6 @@ class SqlSession:
     def _explain(self, kind: str, name: str) -> str:
         """Return why DuckDB did not let a statement write to a database, and where own tables go."""
         own = f"Your own tables and views go to {self._databases.own}: "
-        own += "CREATE TABLE mine AS SELECT ..." if self.write else "add --write to make some."
+        own += "CREATE TABLE mine AS SELECT ..." if self.write else "`heal sql --write` makes some."
         rows = "Rows of the store are append-only: runs add them, and nothing changes them. " if name == "heal" else ""
         return f"{kind} would write to {name}, which is read-only. {rows}{own}"

@@ -77,7 +77,7 @@ def refuse_attaching(connection: duckdb.DuckDBPyConnection, text: str, workspace
     read_only = match is not None and (match["options"] or "").upper() == "READ_ONLY"
     if match is None or not (read_only or write):
         form = "ATTACH 'file' AS name (options)" if write else "ATTACH 'file' AS name (READ_ONLY)"
-        more = "" if write else " Add --write for other options."
+        more = "" if write else " `heal sql --write` takes other options."
         raise InputError(
             f"the query was refused: a database is attached as {form}, with a plain path and no comments.{more}"
         )
@@ -113,7 +113,7 @@ def refuse_writing(connection: duckdb.DuckDBPyConnection, text: str, kind: str, 
         InputError: If it would.
     """
     if what := _what_writes(connection, text, kind, values):
-        raise InputError(f"the query was refused: {what}, and the session is read-only. Add --write to allow it.")
+        raise InputError(f"the query was refused: {what}, and the session is read-only. `heal sql --write` allows it.")
 
 
 def _what_writes(connection: duckdb.DuckDBPyConnection, text: str, kind: str, values: Mapping[str, Any]) -> str | None:

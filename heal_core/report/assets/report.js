@@ -180,7 +180,7 @@
       if (breaks) {
         const flat = view.flat ? "; nothing rises here, so that the place is a convention" : "";
         const open = view.is_certain === false ? "; not certain" : "";
-        about = `breakpoint: ${about}, surge ${view.surge > 0 ? "+" : ""}${view.surge}, the largest of ${view.window_size}${flat}${open}`;
+        about = `breakpoint: ${about}, surge ${view.surge > 0 ? "+" : ""}${view.surge}, the largest of the ${view.window_size} steps searched${flat}${open}`;
       }
       items.push(make("li", { class: breaks ? "step breakpoint" : "step" }, make("span", { class: "about" }, about), tokens(view, from, to, most)));
     }
@@ -206,13 +206,15 @@
     return button;
   };
 
-  const PHASES = { gate_base: "gates (for comparison only)", gate: "gates", pure: "PURE", cap: "cap", path: "chosen for repair", breakpoint: "breakpoint" };
+  const PHASES = { gate_base: "gates (for comparison only)", gate: "gates", pure: "PURE", cap: "cap", path: "choice of paths to repair", breakpoint: "breakpoint" };
+
+  const explained = (reason) => (Object.hasOwn(data.reasons, reason) ? `: ${data.reasons[reason]}` : "");
 
   const fate = (view) => {
     const items = view.decisions.map((one) =>
-      make("li", {}, `${PHASES[one.phase] || words(one.phase)}: `, badge(one.decision, one.decision), one.reason ? ` ${words(one.reason)}` : "",
+      make("li", {}, `${PHASES[one.phase] || words(one.phase)}: `, badge(one.decision, one.decision), one.reason ? ` ${words(one.reason)}${explained(one.reason)}` : "",
         one.value === null ? "" : ` (${Number(one.value).toPrecision(3)})`));
-    for (const one of view.gates.filter((gate) => gate.refused)) items.push(make("li", {}, `${one.gate} refuses: ${one.detail || "no more is known"}`));
+    for (const one of view.gates.filter((gate) => gate.refused)) items.push(make("li", {}, `${one.gate}${explained(one.gate)}; refuses: ${one.detail || "no more is known"}`));
     const score = view.score;
     if (score && score.ratio !== null) {
       const cut = score.rule === "problem" ? "compared with the other repairs of its problem" : `pooled cut ${score.pooled_threshold}`;
@@ -232,7 +234,8 @@
   const render = (view, parent) => {
     const isRepair = view.kind === "repair";
     const most = mostOf(view, parent);
-    const what = view.listed.length ? words(view.listed[0].phase) : view.kind;
+    const arm = view.listed[0]?.arm ? ` (${view.listed[0].arm})` : "";
+    const what = view.listed.length ? `${words(view.listed[0].phase)}${arm}` : view.kind;
     const head = [
       make("h3", {}, `${what} `, make("code", {}, view.id)),
       verdict(view),
@@ -253,9 +256,8 @@
     const original = parent
       ? [steps(parent, most, parent.breakpoint ?? 0), make("div", { class: "links" }, link(parent.id, "the whole original"))]
       : [make("p", { class: "notice" }, "The original is not in this page; heal show prints it.")];
-    return [...head, ...kept, ...hint, make("h3", {}, "From the breakpoint on"), legend(most),
-      make("div", { class: "sides" }, make("div", {}, make("h4", {}, "original, wrong"), original), make("div", {}, make("h4", {}, "repair"), steps(view, most, 0, parent?.breakpoint ?? 0))),
-      ...fate(view)];
+    return [...head, ...fate(view), ...kept, ...hint, make("h3", {}, "From the breakpoint on"), legend(most),
+      make("div", { class: "sides" }, make("div", {}, make("h4", {}, "original, wrong"), original), make("div", {}, make("h4", {}, "repair"), steps(view, most, 0, parent?.breakpoint ?? 0)))];
   };
 
   let current = null;

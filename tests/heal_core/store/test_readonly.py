@@ -78,7 +78,7 @@ def test_what_writes_is_refused(session: SqlSession, tmp_path: Path, name: str) 
 )
 def test_not_even_the_workspace_is_written(session: SqlSession, workspace: Workspace, target: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in workspace.root.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"COPY .* read-only.*Add --write"):
+    with pytest.raises(InputError, match=r"COPY .* read-only.*`heal sql --write`"):
         run(session, f"WITH c AS (COPY (SELECT 1) TO '{workspace.root / target}') SELECT 1")
     assert {path: path.stat().st_mtime_ns for path in workspace.root.rglob("*") if path.is_file()} == before
 
@@ -127,7 +127,7 @@ def test_another_database_can_be_attached_read_only(session: SqlSession, tmp_pat
 
 
 def test_the_refusal_of_an_attach_says_the_form_that_is_allowed(session: SqlSession) -> None:
-    with pytest.raises(InputError, match=r"ATTACH 'file' AS name \(READ_ONLY\), .*Add --write"):
+    with pytest.raises(InputError, match=r"ATTACH 'file' AS name \(READ_ONLY\), .*`heal sql --write`"):
         run(session, "ATTACH 'x.duckdb' AS x (TYPE duckdb, READ_ONLY)")
 
 

@@ -167,6 +167,16 @@ def test_runs_are_found_by_the_beginning_of_an_id_or_by_the_order_of_writing(run
             find_compared_run(store, "%")  # an id is no pattern
 
 
+def test_with_evaluations_alone_the_last_is_the_newest_of_them(runs: Runs) -> None:
+    for run_id in ("noon", "evening"):
+        runs.add_run(run_id, closed=[], purpose="evaluation")
+        runs.write()
+    with open_store(runs.workspace.root) as store:
+        assert find_compared_run(store, "last") == "evening"
+        with pytest.raises(InputError, match="no run so far"):
+            find_compared_run(store, "previous")
+
+
 def test_an_evaluation_between_two_nights_is_none_of_them(runs: Runs) -> None:
     for run_id, purpose in (("night1", "distillation"), ("night2", "distillation"), ("noon", "evaluation")):
         runs.add_run(run_id, closed=[], purpose=purpose)

@@ -60,7 +60,9 @@ def test_own_tables_are_kept_beside_the_store(workspace: Workspace) -> None:
     assert ask(workspace, "SELECT problem_id, question FROM joined") == [("p1", "1 + 1?")]
     assert ask(workspace, "INSERT INTO mine VALUES ('p0', 5)", "SELECT sum(n) FROM mine", write=True) == [(6,)]
     assert workspace.database.read_bytes() == before
-    with pytest.raises(InputError, match=r"INSERT would write to my, which is read-only\. Your own .* `heal sql --write`"):
+    with pytest.raises(
+        InputError, match=r"INSERT would write to my, which is read-only\. Your own .* `heal sql --write`"
+    ):
         ask(workspace, "INSERT INTO mine VALUES ('p0', 5)")
 
 

@@ -23,6 +23,7 @@ from heal_core.store.workspace import Workspace
 from tasks.artifacts import publish_funnel, publish_link, publish_promotion
 from tasks.session import Session
 
+_MAX_TITLE_CHARS = 2_000
 _TOLD = ("state", "reason", "quarantined", "generated", "evaluation", "promotion")
 
 
@@ -73,20 +74,29 @@ def publish_summary(session: Session, summary: dict[str, Any]) -> dict[str, Any]
     for target in (path, session.workspace.root / "summary.json"):
         write_summary(target, summary)
     publish_funnel(run_id, summary["funnel"])
-    if summary["state"] == "completed" or not session.workspace.report.exists():
-        write_report(session)
-    publish_link(run_id, session.workspace.report)
     if promotion := read_promotion(session.store, run_id):
         publish_promotion(run_id, promotion)
+    if summary["state"] == "completed" or not is_of_run(session.workspace.report, run_id):
+        write_report(session)
+    publish_link(run_id, session.workspace.report)
     return summary
 
 
 def write_report(session: Session) -> None:
     """Write the run as a page, `report.html` of the workspace."""
-    from heal_core.report.page import build_page  # takes a second to load, which only the end of a run needs
+    from heal_core.report.page import build_page  # it takes a second to load, which only the end of a run needs
 
     page = build_page(session.store, session.run_id).encode()
     durable.write_atomically(session.workspace.report, lambda temporary: temporary.write_bytes(page))
+
+
+def is_of_run(report: Path, run_id: str) -> bool:
+    """Return whether a report is that of a run, by its title."""
+    try:
+        with report.open(encoding="utf-8") as page:
+            return f"<title>HEAL run {run_id}</title>" in page.read(_MAX_TITLE_CHARS)
+    except FileNotFoundError:
+        return False
 
 
 def describe(outcome: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.main import app
+from flows.outcome import is_of_run
 from heal_core.errors import InputError, StoreError
 from heal_core.report.charts.catalogue import CHARTS
 from heal_core.report.page import build_page
@@ -269,3 +270,12 @@ def test_a_store_of_an_older_schema_is_refused_with_the_remedy() -> None:
 
     with pytest.raises(StoreError, match="heal store rebuild"):
         check_schema(Old())  # type: ignore[arg-type]
+
+
+def test_a_report_is_known_by_its_title_so_that_a_run_that_is_complete_has_its_own(
+    finished_run: Any, page: str, tmp_path: Path
+) -> None:
+    report = finished_run.workspace / "report.html"
+    assert is_of_run(report, data_of(page)["run_id"])
+    assert not is_of_run(report, "another")
+    assert not is_of_run(tmp_path / "nowhere.html", "another")

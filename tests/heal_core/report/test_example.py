@@ -11,8 +11,8 @@ Row = dict[str, Any]
 
 def view(row_id: str, steps: list[str], **changes: Any) -> Row:
     return {
-        "id": row_id, "tokens": steps, "steps": [{"start": index} for index in range(len(steps))], "hint": "Think.", "question": "q?",
-        "num_tokens": len(steps), **changes,
+        "id": row_id, "tokens": steps, "steps": [{"start": index} for index in range(len(steps))], "hint": "Think.",
+        "question": "q?", "num_tokens": len(steps), **changes,
     }  # fmt: skip
 
 

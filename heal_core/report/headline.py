@@ -127,7 +127,7 @@ def _student(report: RunReport) -> list[Answer]:
     primary = [row for row in report.contrasts if row["is_primary"]]
     for question, rows in (
         ("Is the student better than untrained?", [row for row in whole if row["against"] == BASE]),
-        ("The question chosen beforehand: is it better than B2 on the extremely hard?", primary),
+        ("The question chosen beforehand: is it better than B2 (equal tokens) on the extremely hard?", primary),
         ("Is it better than rejection sampling with as many tokens?",
          [row for row in whole if row["against"] == EQUAL_TOKENS]),
     ):  # fmt: skip

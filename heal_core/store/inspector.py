@@ -106,8 +106,9 @@ ORDER BY TRY_CAST(gate[2:] AS INTEGER)
 """
 
 _SCORES = """
-SELECT p.trajectory_id AS subject, p.score_name, p.score, p.decision, p.reason, p.rule, p.pooled_threshold, p.ratio,
-       p.jump, p.reliance, p.span_start, p.span_end, s.step_perplexities, s.answer_uncertainties
+SELECT p.trajectory_id AS subject, p.score_name, p.score, p.decision, p.reason, p.rule, p.pooled_threshold,
+       p.num_candidates, p.drop_fraction, p.ratio, p.jump, p.reliance, p.span_start, p.span_end, s.step_perplexities,
+       s.answer_uncertainties
 FROM pure_scores p JOIN scores s USING (score_id) WHERE p.run_id = $run AND list_contains($ids, p.trajectory_id)
 """
 

@@ -23,6 +23,7 @@ from heal_core.store.query import Limit, Result, SqlSession, Statement
 from heal_core.store.workspace import Workspace
 
 MAX_SECONDS = 30.0
+_PATIENCE_SECONDS = 3.0
 MAX_ROWS = 500
 MAX_BYTES = 4_000_000
 MAX_QUERY_CHARS = 100_000
@@ -84,8 +85,9 @@ class Searches:
 
     @contextmanager
     def _alone(self) -> Iterator[Limit]:
-        if not self._turn.acquire(timeout=self._max_seconds):
-            raise InputError(f"another query has been running for {self._max_seconds:g} seconds.")
+        # the query before is stopped at its limit, after which it is this one's turn
+        if not self._turn.acquire(timeout=self._max_seconds + _PATIENCE_SECONDS):
+            raise InputError(f"other queries have been running for {self._max_seconds + _PATIENCE_SECONDS:g} seconds.")
         try:
             self._limit = limit = Limit(self._max_seconds)
             if self._has_ended:

@@ -208,6 +208,8 @@
 
   const PHASES = { gate_base: "gates (for comparison only)", gate: "gates", pure: "PURE", cap: "cap", path: "choice of paths to repair", breakpoint: "breakpoint" };
 
+  const ENDS = { stop: "the model ended its turn", length: "cut at the limit", hopeless: "given up as hopeless" };
+
   const explained = (reason) => (Object.hasOwn(data.reasons, reason) ? `: ${data.reasons[reason]}` : "");
 
   const fate = (view) => {
@@ -217,7 +219,10 @@
     for (const one of view.gates.filter((gate) => gate.refused)) items.push(make("li", {}, `${one.gate}${explained(one.gate)}; refuses: ${one.detail || "no more is known"}`));
     const score = view.score;
     if (score && score.ratio !== null) {
-      const cut = score.rule === "problem" ? "compared with the other repairs of its problem" : `pooled cut ${score.pooled_threshold}`;
+      const share = `${Math.round(100 * score.drop_fraction)} %`;
+      const cut = score.rule === "problem"
+        ? `compared within its problem, of whose ${score.num_candidates} scored repairs the highest ${share}, rounded down, are dropped, ties by id`
+        : `compared with the pooled cut ${score.pooled_threshold}`;
       const reliance = score.reliance === null ? "" : `, reliance ${score.reliance}`;
       items.push(make("li", {}, `PURE: ratio ${score.ratio}, jump ${score.jump}${reliance}; by ${score.score_name}, ${cut}; steps ${score.span_start + 1} to ${score.span_end}`));
     }
@@ -228,7 +233,7 @@
     const said = view.verdict.label ? badge(view.verdict.label, view.verdict.label) : "not graded";
     const read = view.verdict.extracted ? `, read “${view.verdict.extracted}”` : "";
     const reason = view.verdict.reason ? ` (${words(view.verdict.reason)})` : "";
-    return make("p", {}, said, `${reason}${read}; the reference is “${view.answer}”; ended by ${view.finish_reason}`);
+    return make("p", {}, said, `${reason}${read}; the reference is “${view.answer}”; ${ENDS[view.finish_reason] || view.finish_reason}`);
   };
 
   const render = (view, parent) => {

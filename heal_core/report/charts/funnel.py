@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from heal_core.report import names
-from heal_core.report.charts.drawing import Palette, colours, new_chart
+from heal_core.report.charts.drawing import Palette, new_chart
 from heal_core.store.report import RunReport
 
 
@@ -73,6 +73,13 @@ def _shade_of(outcome: str) -> str:
     return "dropped" if outcome.startswith(("dropped", "quarantined", "filtered", "not sampled")) else "neutral"
 
 
+def _band_colours(order: list[str], palette: Palette) -> Any:
+    """Return colours of bands as the funnel has them."""
+    places = {"good": 0, "bad": 1, "dropped": 4, "neutral": 5}
+    shades = [palette.series[places[_shade_of(name)]] for name in order]
+    return alt.Color("band:N", title="band", scale=alt.Scale(domain=order, range=shades))
+
+
 def band_rows(report: RunReport) -> list[dict[str, Any]]:
     splits = {"train": "training", "held_out": "held out"}
     return [
@@ -92,7 +99,7 @@ def draw_bands(report: RunReport, palette: Palette) -> Any:
         .encode(
             y=alt.Y("split:N", title=None, sort=["training", "held out"]),
             x=alt.X("problems:Q", title="problems"),
-            color=colours(order, palette, "band", "band"),
+            color=_band_colours(order, palette),
             order="rank:Q",
         )
     )
@@ -129,7 +136,7 @@ def draw_pass_rates(report: RunReport, palette: Palette) -> Any:
             x=alt.X("pass_rate:N", title="pass rate of a training problem", scale=alt.Scale(domain=_PLACES),
                     axis=alt.Axis(labelAngle=0)),
             y=alt.Y("problems:Q", title="problems"),
-            color=colours(order, palette, "band", "band"),
+            color=_band_colours(order, palette),
             row=alt.Row("when:N", title=None, sort=["before repair", "after repair"],
                         header=alt.Header(orient="top", labelAnchor="start", labelFontWeight="bold")),
         )

@@ -110,7 +110,7 @@ def test_a_difference_is_called_shown_by_the_adjusted_p_value_only(make_report: 
 def test_the_contrast_chosen_beforehand_is_answered_with_its_own_p_value(make_report: MakeReport) -> None:
     primary = row(against="equal_tokens", band="extremely_hard", is_primary=True, p_value=0.0002, p_adjusted=0.0002)
     answers_ = by_question(make_report(contrasts=[row(), primary], scores=[]))
-    answer = answers_["The question chosen beforehand: is it better than B2 on the extremely hard?"]
+    answer = answers_["The question chosen beforehand: is it better than B2 (equal tokens) on the extremely hard?"]
     assert answer.short == "yes: +20.0 points [+10.0, +30.0]"
     assert answer.detail == "95 % interval over problems, of one training seed; p < 0.001, not adjusted."
 

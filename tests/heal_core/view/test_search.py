@@ -142,7 +142,7 @@ def test_the_limit_is_of_all_statements_and_rows_together(small_store: Any) -> N
 
 def test_a_query_waits_for_the_one_before_but_not_for_ever(small_store: Any) -> None:
     searches = Searches(small_store.workspace, max_seconds=0.3)
-    with searches._turn, pytest.raises(InputError, match=r"another query has been running for 0\.3 seconds"):
+    with searches._turn, pytest.raises(InputError, match=r"other queries have been running for 3\.3 seconds"):
         searches.run("SELECT 1", "run2")
 
 

@@ -37,8 +37,9 @@ def view_trajectory(
         breakpoints: How it finds breakpoints, likewise.
 
     Returns:
-        `tokens` and `entropies` (nats; None in place of a number that is not finite) are aligned; `steps` has for
-        each step its first token and mean entropy; `breakpoint` is a step's index, of rollouts only.
+        `tokens` and `entropies` (nats; None in place of a number that is not finite) are aligned, with `radii` where
+        entropies are intervals; `steps` has for each step its first token and mean entropy; `breakpoint` is a step's
+        index, of rollouts only.
     """
     text = row["text"]
     shown = {
@@ -69,6 +70,7 @@ def view_trajectory(
         "tokens": tokens,
         "num_left_out": num_left_out,
         "entropies": [_rounded(value) for value in arrays.entropies[: len(tokens)]],
+        **({} if arrays.radii is None else {"radii": [_rounded(value) for value in arrays.radii[: len(tokens)]]}),
         **_steps(row, arrays, steps, breakpoints),
     }
 
@@ -105,8 +107,9 @@ def _steps(
             "flat": stored["flat"],
             "is_certain": stored["is_certain"],
         }
-    profile = profile_entropy(row["text"], arrays.starts, arrays.entropies, steps, breakpoints)
-    return {"steps": _places([step.start_token for step in profile.steps], profile.step_entropies.tolist(), None)}
+    profile = profile_entropy(row["text"], arrays.starts, arrays.entropies, steps, breakpoints, arrays.radii)
+    radii = None if profile.step_radii is None else profile.step_radii.tolist()
+    return {"steps": _places([step.start_token for step in profile.steps], profile.step_entropies.tolist(), radii)}
 
 
 def _places(starts: list[int], entropies: list[float], radii: list[float] | None) -> list[dict[str, Any]]:

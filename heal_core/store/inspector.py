@@ -27,10 +27,14 @@ FILTERS = ("phase", "band", "label", "outcome", "reason", "stage")
 
 @dataclass(frozen=True)
 class TokenArrays:
-    """Where each token begins in its text, and its entropy, shape [T], nats."""
+    """Where each token begins in its text, and its entropy, shape [T], nats.
+
+    `radii` are half the widths of the entropies' certified intervals, shape [T]; None where they are exact.
+    """
 
     starts: np.ndarray
     entropies: np.ndarray
+    radii: np.ndarray | None = None
 
 
 _LISTED = """
@@ -252,7 +256,8 @@ def read_token_arrays(store: Readable, trajectory_ids: Sequence[str]) -> dict[st
     """Return the token arrays of trajectories, as far as the parts have them; none of a store without its parts."""
     if not trajectory_ids:
         return {}
-    query = "SELECT trajectory_id, token_starts, entropies FROM tokens SEMI JOIN wanted ON trajectory_id = id"
+    columns = "trajectory_id, token_starts, entropies, entropy_radii"
+    query = f"SELECT {columns} FROM tokens SEMI JOIN wanted ON trajectory_id = id"
     try:
         frame = store.frame_for(sorted(set(trajectory_ids)), query)
     except duckdb.IOException as error:
@@ -261,7 +266,9 @@ def read_token_arrays(store: Readable, trajectory_ids: Sequence[str]) -> dict[st
         return {}
     return {
         row["trajectory_id"]: TokenArrays(
-            np.asarray(row["token_starts"], dtype=np.int64), np.asarray(row["entropies"], dtype=np.float64)
+            np.asarray(row["token_starts"], dtype=np.int64),
+            np.asarray(row["entropies"], dtype=np.float64),
+            None if row["entropy_radii"] is None else np.asarray(row["entropy_radii"], dtype=np.float64),
         )
         for row in frame.iter_rows(named=True)
     }

@@ -162,7 +162,8 @@
     for (let index = from; index < to; index += 1) {
       const nats = view.entropies[index];
       const level = nats && most ? Math.ceil((LEVELS * Math.min(nats, most)) / most - 1e-9) : 0;
-      const title = nats === null || nats === undefined ? "entropy not known" : `${nats} nats`;
+      const radius = view.radii ? ` ± ${view.radii[index]}` : "";
+      const title = nats === null || nats === undefined ? "entropy not known" : `${nats}${radius} nats`;
       nodes.push(make("span", { class: level ? `token e${level}` : "token", title }, shown(view.tokens[index], index >= last - 1)));
     }
     return nodes;
@@ -189,9 +190,10 @@
     return make("ol", { class: "steps" }, items);
   };
 
-  const legend = (most) => {
+  const legend = (view, most) => {
+    const source = view.radii ? `; middles of the intervals that ${view.entropy_source} tells` : "";
     const shades = [...Array(LEVELS).keys()].map((level) => make("span", { class: `token e${level + 1}` }, " "));
-    return make("p", { class: "legend" }, "entropy of each token: 0 ", shades, ` ${most.toPrecision(2)} nats`);
+    return make("p", { class: "legend" }, "entropy of each token: 0 ", shades, ` ${most.toPrecision(2)} nats${source}`);
   };
 
   const mostOf = (...views) => {
@@ -249,7 +251,7 @@
     ];
     if (!isRepair) {
       const repairs = view.repairs.map((one) => link(one.trajectory_id, one.trajectory_id.slice(0, 8), one.outcome || "not graded"));
-      return [...head, ...fate(view), make("h3", {}, "Text by step"), legend(most), steps(view, most),
+      return [...head, ...fate(view), make("h3", {}, "Text by step"), legend(view, most), steps(view, most),
         ...(repairs.length ? [make("h3", {}, "Repairs of it"), make("div", { class: "links" }, repairs)] : [])];
     }
     const hint = view.hint
@@ -261,7 +263,7 @@
     const original = parent
       ? [steps(parent, most, parent.breakpoint ?? 0), make("div", { class: "links" }, link(parent.id, "the whole original"))]
       : [make("p", { class: "notice" }, "The original is not in this page; heal show prints it.")];
-    return [...head, ...fate(view), ...kept, ...hint, make("h3", {}, "From the breakpoint on"), legend(most),
+    return [...head, ...fate(view), ...kept, ...hint, make("h3", {}, "From the breakpoint on"), legend(view, most),
       make("div", { class: "sides" }, make("div", {}, make("h4", {}, "original, wrong"), original), make("div", {}, make("h4", {}, "repair"), steps(view, most, 0, parent?.breakpoint ?? 0)))];
   };
 

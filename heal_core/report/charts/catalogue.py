@@ -77,7 +77,8 @@ CHARTS: dict[str, Chart] = {
     ),
     "scores": Chart(
         "Held-out problems",
-        "avg@k of each arm with its 95 % interval (1.96 standard errors over problems), in all and per band. Another "
+        "avg@k of each arm with its 95 % interval (1.96 standard errors over problems), in all and per band. "
+        "Where all answers of an arm are right, or none is, the interval has no width: that is no certainty. Another "
         "training seed would give other students, which no interval here counts.",
         evaluation.draw_scores,
         evaluation.score_rows,

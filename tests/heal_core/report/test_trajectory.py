@@ -128,3 +128,13 @@ def test_a_hint_is_shown_as_the_prompt_had_it() -> None:
 def test_bound_leaves_other_values_alone() -> None:
     assert bound(3) == 3
     assert bound(None) is None
+
+
+def test_intervals_of_entropies_are_shown_with_tokens_and_steps() -> None:
+    # the radius of a step is the mean of its tokens' radii: (0.1 + 0.3) / 2
+    given = TokenArrays(np.array([0, 1]), np.array([0.5, 0.7]), np.array([0.1, 0.3]))
+    found = view(row("ab", entropy_source="top_20"), given)
+    assert found["radii"] == [0.1, 0.3]
+    assert found["steps"] == [{"start": 0, "entropy": 0.6, "radius": 0.2}]
+    assert found["entropy_source"] == "top_20"
+    assert "radii" not in view(row("ab"), arrays([0, 1]))

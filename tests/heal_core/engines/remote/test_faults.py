@@ -157,7 +157,8 @@ def test_a_busy_server_is_asked_again_when_it_said(server: Any, lab_teacher: Pat
 
 def test_leaving_early_breaks_off_the_requests(server: Any, lab_teacher: Path) -> None:
     before = server.seen["broken_off"]
-    with engine_of(lab_teacher, server.url) as engine:
+    # several long ones at a time: on a busy machine a single one may have come to its end before the short one is read
+    with engine_of(lab_teacher, server.url, max_concurrency=4) as engine:
         stream = engine.generate(
             [*requests(1, 1), *(GenerationRequest(f"long-{i}", PROMPT, (), 400) for i in range(8))],
             SamplingConfig(temperature=2.0, top_p=1.0),
@@ -168,7 +169,7 @@ def test_leaving_early_breaks_off_the_requests(server: Any, lab_teacher: Path) -
         while server.seen["broken_off"] == before and time.monotonic() < deadline:
             time.sleep(0.2)
     assert server.seen["broken_off"] > before
-    assert len([r for r in server.seen["requests"] if r["max_tokens"] == 400]) <= 3, (
+    assert len([r for r in server.seen["requests"] if r["max_tokens"] == 400]) <= 6, (
         "those that waited were never asked"
     )
 

@@ -29,6 +29,11 @@ def pass_rate(num_graded: int, num_correct: int) -> float | None:
     return num_correct / num_graded if num_graded else None
 
 
+def max_correct_at_the_ceiling(num_generations: int) -> int:
+    """Return how many of N rollouts of an extremely hard problem may be correct: max(1, N // 30)."""
+    return max(1, num_generations // 30)
+
+
 def assign_band(num_graded: int, num_correct: int, num_generations: int, config: BandsConfig) -> Band:
     """Return the one band of a problem.
 
@@ -52,6 +57,6 @@ def assign_band(num_graded: int, num_correct: int, num_generations: int, config:
     rate = pass_rate(num_graded, num_correct)
     if rate is None or 2 * num_graded < num_generations:
         return Band.UNGRADED
-    if num_correct <= max(1, num_generations // 30):
+    if num_correct <= max_correct_at_the_ceiling(num_generations):
         return Band.EXTREMELY_HARD
     return Band.HARD if rate < config.hard_below else Band.EASY

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heal_core.arms import BASE, EQUAL_TOKENS, HEAL, LATEST, arm_named
+from heal_core.bands import max_correct_at_the_ceiling
 from heal_core.evaluation import ALL_BANDS
 from heal_core.report.charts.evaluation import is_shown
 from heal_core.report.names import count, explain_reason, percent, points
@@ -36,7 +37,7 @@ def _ceiling(report: RunReport) -> Answer | None:
     ceiling = report.ceiling
     if not ceiling["num_problems"]:
         return None
-    most = max(1, ceiling["num_generations"] // 30)
+    most = max_correct_at_the_ceiling(ceiling["num_generations"])
     times = "once" if most == 1 else f"{most} times"
     return Answer(
         "What was the teacher's ceiling?",

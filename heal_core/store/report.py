@@ -103,7 +103,9 @@ _CEILING = """
 SELECT (SELECT count(*) FROM bands WHERE run_id = $run AND split = 'train' AND band <> 'ungraded') AS num_problems,
        count(*) AS num_extremely_hard, count(*) FILTER (num_correct = 0) AS num_never,
        count(*) FILTER (num_verified > 0) AS num_repaired, count(*) FILTER (num_kept > 0) AS num_kept,
-       coalesce(max(num_graded), 0) AS num_generations,
+       -- bands are made by what was asked for; a config of another HEAL may not say it
+       coalesce((SELECT (config ->> '$.rollouts.num_generations')::INTEGER FROM runs WHERE run_id = $run),
+                max(num_graded), 0) AS num_generations,
        (SELECT count(*) FROM ceilings c WHERE c.run_id = $run AND c.is_unsolved) AS num_unsolved,
        (SELECT count(*) FROM ceilings c WHERE c.run_id = $run AND c.is_unsolved AND c.is_repaired)
            AS num_unsolved_repaired

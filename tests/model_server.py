@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  
 
 from heal_core.chat import render_prompt_ids
 from heal_core.engines.base import EngineConfig, SamplingConfig
+from heal_core.engines.drawing import draw, slot_uniforms
 from heal_core.engines.loading import load
-from heal_core.engines.sampling import draw, slot_uniforms
 
 HANG_SECONDS = 30.0
 

@@ -1,14 +1,11 @@
 """The decode loop: requests -> completions, with the exact entropy of every token.
 
-A token is drawn by hash(slot id, position), never by a generator: the draw does not
-depend on which rows decode together, so that an interrupted run continues with the
-same samples. What does not belong here: the child process (`worker`), the statistics
+What does not belong here: the child process (`worker`), which token is drawn (`drawing`), the statistics
 (`kernels.entropy`), the characters (`detokenize`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,16 +17,15 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from heal_core.engines.base import GenerationRequest, SamplingConfig
 from heal_core.engines.detokenize import detokenize
+from heal_core.engines.drawing import draw, slot_uniforms
 from heal_core.engines.early_stop import LoopWatch, line_ends
 from heal_core.engines.loading import LoadedModel
 from heal_core.errors import RequestError
 from heal_core.kernels.entropy import entropy_and_logprobs
 from heal_core.records import Completion, FinishReason
 
-_DIGEST_NUMBERS = 8  # one 64-byte digest holds eight numbers
 _BLOCK_STEPS = 64
 _COMPACT_BELOW = 0.75
-_NUCLEUS_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
@@ -67,62 +63,6 @@ def generate(
     ends_line = line_ends(loaded.tokenizer)
     for start in range(0, len(rows), batch_size):
         yield from _Batch(loaded, rows[start : start + batch_size], sampling, ends_line).run(beat)
-
-
-def slot_uniforms(slot_id: str, start: int, count: int) -> np.ndarray:
-    """Return the numbers that decide tokens start .. start + count of a slot, in [0, 1), shape [count]."""
-    first, last = start // _DIGEST_NUMBERS, -(-(start + count) // _DIGEST_NUMBERS)
-    digests = b"".join(
-        hashlib.blake2b(f"{slot_id}:{block}".encode(), digest_size=8 * _DIGEST_NUMBERS).digest()
-        for block in range(first, last)
-    )
-    numbers = (np.frombuffer(digests, dtype="<u8") >> np.uint64(11)) * 2.0**-53
-    offset = start - first * _DIGEST_NUMBERS
-    return numbers[offset : offset + count]
-
-
-def draw(logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingConfig) -> torch.Tensor:
-    """Return one token per row: the first, in order of token id, whose cumulative probability exceeds u.
-
-    The nucleus is every token at least as probable as the one at which the sorted mass
-    reaches `top_p`, so that ties do not depend on how a sort breaks them.
-
-    Args:
-        logits: Raw logits, shape [R, V].
-        uniforms: u in [0, 1), float64, shape [R].
-        sampling: Temperature (0 takes the most probable token) and top_p.
-
-    Returns:
-        Token ids, int64, shape [R].
-    """
-    if sampling.temperature == 0:
-        return logits.float().argmax(dim=-1)
-    scaled = logits.float()
-    scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / sampling.temperature
-    weights = scaled.exp()
-    if sampling.top_p < 1:
-        floor = _nucleus_floor(scaled, weights.sum(dim=-1, dtype=torch.float64) * sampling.top_p)
-        weights = torch.where(scaled >= floor[:, None], weights, 0.0)
-    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
-    total = cumulative[:, -1:].contiguous()
-    chosen = torch.searchsorted(cumulative, uniforms[:, None] * total, right=True)
-    # u * total may round up to total, past the last token that has any weight
-    return torch.minimum(chosen, torch.searchsorted(cumulative, total)).squeeze(1)
-
-
-def _nucleus_floor(
-    scaled: torch.Tensor, wanted_mass: torch.Tensor, num_candidates: int = _NUCLEUS_CANDIDATES
-) -> torch.Tensor:
-    """Return per row the scaled logit at which the sorted mass reaches `wanted_mass`, shape [R]."""
-    num_candidates = min(num_candidates, scaled.shape[1])
-    top = scaled.topk(num_candidates, dim=-1).values
-    mass = top.exp().cumsum(dim=-1, dtype=torch.float64)
-    crossing = (mass < wanted_mass[:, None]).sum(dim=-1)
-    floor = top.gather(1, crossing.clamp_max(num_candidates - 1)[:, None]).squeeze(1)
-    short = crossing == num_candidates
-    if num_candidates < scaled.shape[1] and bool(short.any()):  # flat rows: sort them whole
-        floor[short] = _nucleus_floor(scaled[short], wanted_mass[short], scaled.shape[1])
-    return floor
 
 
 def _rows(loaded: LoadedModel, requests: Sequence[GenerationRequest]) -> list[_Row]:

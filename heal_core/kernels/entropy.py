@@ -11,8 +11,7 @@ import math
 
 import torch
 
-MAX_CHUNK_LOGITS = 1 << 24
-"""Logits turned into float32 at a time: 64 MiB."""
+from heal_core.kernels.tiles import row_tiles
 
 
 def entropy_and_logprobs(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,15 +26,11 @@ def entropy_and_logprobs(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple
 
     Source: definition D3 (docs/method.md).
     """
-    chunk = max(1, MAX_CHUNK_LOGITS // logits.shape[1])
-    parts = [
-        _chunk_statistics(some, ids)
-        for some, ids in zip(torch.split(logits, chunk), torch.split(token_ids, chunk), strict=True)
-    ]
+    parts = [_tile_statistics(logits[rows], token_ids[rows]) for rows in row_tiles(logits)]
     return torch.cat([entropy for entropy, _ in parts]), torch.cat([logprob for _, logprob in parts])
 
 
-def _chunk_statistics(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _tile_statistics(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """With x = logit - max and Z = sum e^x: ln p = x - ln Z and H = ln Z - sum(x e^x) / Z."""
     shifted = logits.float()
     shifted = shifted - shifted.amax(dim=-1, keepdim=True)

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import math
 import time
@@ -9,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from heal_core.engines.base import EngineConfig, GenerationRequest, SamplingConfig
+from heal_core.engines.drawing import draw, slot_uniforms
 from heal_core.engines.early_stop import EarlyStopConfig, LoopWatch, line_ends
 from heal_core.engines.loading import LoadedModel, load
-from heal_core.engines.sampling import _new_cache, draw, generate, slot_uniforms
+from heal_core.engines.sampling import _new_cache, generate
 from heal_core.errors import ModelError
 from heal_core.prompts import student_prompt
 from heal_core.records import Completion, FinishReason
@@ -53,90 +51,6 @@ def run(
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     weights = np.exp((logits - logits.max()) / temperature)
     return weights / weights.sum()
-
-
-def test_a_uniform_is_the_hash_of_slot_and_position() -> None:
-    # position 9 is the second of the eight numbers of block 1
-    digest = hashlib.blake2b(b"slot:1", digest_size=64).digest()
-    expected = (int.from_bytes(digest[8:16], "little") >> 11) / 2**53
-    assert slot_uniforms("slot", 9, 1)[0] == expected
-
-
-@given(st.text(max_size=10), st.integers(0, 100), st.integers(0, 40))
-def test_uniforms_do_not_depend_on_how_they_are_cut(slot_id: str, start: int, count: int) -> None:
-    whole = slot_uniforms(slot_id, 0, start + count)
-    assert slot_uniforms(slot_id, start, count).tolist() == whole[start:].tolist()
-    assert ((whole >= 0) & (whole < 1)).all()
-
-
-@pytest.mark.parametrize(
-    ("u", "top_p", "expected"),
-    [
-        # p = (0.1, 0.4, 0.2, 0.3), cumulated in order of id: 0.1, 0.5, 0.7, 1
-        (0.05, 1.0, 0),
-        (0.11, 1.0, 1),
-        (0.69, 1.0, 2),
-        (0.71, 1.0, 3),
-        # the nucleus of 0.6 is {1: 0.4, 3: 0.3}, renormalised: 4/7 = 0.571
-        (0.05, 0.6, 1),
-        (0.57, 0.6, 1),
-        (0.58, 0.6, 3),
-        # one token suffices for 0.4
-        (0.99, 0.39, 1),
-    ],
-)
-def test_the_draw_inverts_the_cumulative_distribution(u: float, top_p: float, expected: int) -> None:
-    logits = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
-    chosen = draw(logits, torch.tensor([u], dtype=torch.float64), SamplingConfig(temperature=1, top_p=top_p))
-    assert chosen.tolist() == [expected]
-
-
-def test_temperature_sharpens() -> None:
-    # p = (1/3, 2/3) at temperature 1; squares (1, 4) / 5 at 0.5
-    logits = torch.log(torch.tensor([[1.0, 2.0]]))
-    u = torch.tensor([0.3], dtype=torch.float64)
-    assert draw(logits, u, SamplingConfig(temperature=1, top_p=1)).item() == 0
-    assert draw(logits, u, SamplingConfig(temperature=0.5, top_p=1)).item() == 1
-
-
-def test_temperature_zero_takes_the_most_probable() -> None:
-    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
-    assert draw(logits, torch.full((2,), 0.999, dtype=torch.float64), SamplingConfig(temperature=0)).tolist() == [1, 0]
-
-
-def test_tokens_that_tie_at_the_edge_all_belong_to_the_nucleus() -> None:
-    # four equal tokens, top_p = 0.5: whichever two a sort put first, all four may be drawn
-    logits = torch.zeros(4, 4)
-    u = torch.tensor([0.1, 0.3, 0.6, 0.9], dtype=torch.float64)
-    assert draw(logits, u, SamplingConfig(temperature=1, top_p=0.5)).tolist() == [0, 1, 2, 3]
-
-
-def test_the_largest_uniform_draws_a_token_of_the_nucleus() -> None:
-    logits = torch.tensor([[0.0, 5.0, -math.inf, -math.inf]])
-    u = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
-    assert draw(logits, u, SamplingConfig(temperature=1, top_p=1)).item() == 1
-    assert draw(logits, u, SamplingConfig(temperature=1, top_p=0.5)).item() == 1
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.floats(0.3, 2), st.floats(0.05, 1), st.floats(0, 1, exclude_max=True))
-def test_flat_and_peaked_rows_agree_with_a_sorted_reference(
-    seed: int, temperature: float, top_p: float, u: float
-) -> None:
-    # 300 tokens: peaked rows are settled by the first 64, flat ones need the full sort
-    logits = np.random.default_rng(seed).normal(size=(2, 300)).astype(np.float32) * [[0.1], [6.0]]
-    sampling = SamplingConfig(temperature=temperature, top_p=top_p)
-    chosen = draw(torch.from_numpy(logits), torch.full((2,), u, dtype=torch.float64), sampling)
-    for row, token in zip(logits, chosen.tolist(), strict=True):
-        probabilities = softmax(row.astype(np.float64), temperature)
-        order = np.argsort(-probabilities)
-        size = int((np.cumsum(probabilities[order]) < top_p).sum()) + 1
-        kept = np.zeros(300)
-        kept[order[:size]] = probabilities[order[:size]]
-        edges = np.cumsum(kept) / kept.sum()
-        # float32 weights shift an edge by about 1e-7
-        assert edges[token] > u - 1e-5
-        assert (edges[token - 1] if token else 0.0) <= u + 1e-5
 
 
 def test_the_same_requests_give_the_same_bits(teacher: LoadedModel) -> None:

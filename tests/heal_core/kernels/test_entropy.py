@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heal_core.kernels.entropy import MAX_CHUNK_LOGITS, entropy_and_logprobs
+from heal_core.kernels.entropy import entropy_and_logprobs
+from heal_core.kernels.tiles import row_tiles
 
 
 def reference(logits: np.ndarray, token_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,9 +64,10 @@ def test_half_precision_logits_get_float32_statistics() -> None:
     assert logprobs.item() == pytest.approx(-math.log(4096), abs=1e-5)
 
 
-def test_chunks_are_joined_in_order() -> None:
-    vocabulary_size = MAX_CHUNK_LOGITS // 2  # two rows to a chunk
+def test_tiles_are_joined_in_order() -> None:
+    vocabulary_size = 1 << 19
     logits = torch.zeros(5, vocabulary_size, dtype=torch.bfloat16)
+    assert len(list(row_tiles(logits))) == 3
     logits[torch.arange(5), torch.arange(5)] = torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0]).bfloat16()
     token_ids = torch.arange(5)
     entropies, logprobs = entropy_and_logprobs(logits, token_ids)

@@ -1,7 +1,8 @@
 """Shortcuts built from natural continuations: an answer without the reasoning that leads to it.
 
-Every built text is made of tokens that the teacher sampled, so that it differs from a natural one in what it says and
-not in how it was written down. What does not belong here: sampling, scoring, and comparing (`comparison`).
+Every built text is made of tokens that the teacher sampled, and concludes as a natural one does, so that it differs
+from that in what it says: not in how it was written down, nor in how often it states the answer. What does not belong
+here: sampling, scoring, and comparing (`comparison`).
 Source: METHOD section 3, validity test (docs/method.md).
 """
 
@@ -30,9 +31,9 @@ class TextKind(StrEnum):
     """What a text of the test is."""
 
     NATURAL = "natural"  # a verified continuation without a hint
-    PASTED = "pasted"  # the same, but the answer is pasted after a random step of it
+    PASTED = "pasted"  # the same, but its conclusion is pasted after a random step of it
     RATIONALISED = "rationalised"  # written after the answer was asserted, and put in front of it
-    BORROWED = "borrowed"  # the reasoning of another problem, with the right answer
+    BORROWED = "borrowed"  # the reasoning of another problem, with the right conclusion
 
 
 SHORTCUTS = (TextKind.PASTED, TextKind.RATIONALISED, TextKind.BORROWED)
@@ -92,6 +93,12 @@ class Continuation:
     def closing(self) -> Tokens:
         """How the teacher itself states the answer at the end."""
         return self.tokens.cut(self.closing_start, len(self.tokens.token_ids))
+
+    @property
+    def conclusion(self) -> Tokens:
+        """The first step that asserts a* and all behind it; the closing alone where no reasoning stands before."""
+        start = self.reasoning_ends[-1] if self.reasoning_ends else self.closing_start
+        return self.tokens.cut(start, len(self.tokens.token_ids))
 
     def reasoning(self, num_steps: int) -> Tokens:
         """Return the first steps of the reasoning."""
@@ -188,46 +195,51 @@ def find_line_break(texts: Sequence[Tokens]) -> Tokens:
     return found
 
 
-def _close(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tokens:
-    """Return reasoning with the donor's closing line behind it, on a line of its own."""
+def _join(reasoning: Tokens, end: Tokens, line_break: Tokens) -> Tokens:
+    """Return reasoning with a closing or conclusion behind it, on a line of its own."""
     stands_alone = not reasoning.text or reasoning.text.endswith("\n")
-    return reasoning + donor.closing if stands_alone else reasoning + line_break + donor.closing
+    return reasoning + end if stands_alone else reasoning + line_break + end
 
 
 def paste_answer(donor: Continuation, index: int, seed: int, line_break: Tokens) -> Shortcut | None:
-    """Return a natural text whose answer comes after a random step, at least one before its place; None without any."""
+    """Return a natural text that concludes after a random step, at least one before its place; None without any."""
     num_steps = len(donor.reasoning_ends)
     if not num_steps:
         return None
     drawn = int(content_key("pasted", seed, donor.row_id)[:15], 16)
     num_kept = 1 + drawn % (num_steps - 1) if num_steps > 1 else 0
-    tokens = _close(donor.reasoning(num_kept), donor, line_break)
+    tokens = _join(donor.reasoning(num_kept), donor.conclusion, line_break)
     return Shortcut(TextKind.PASTED, donor.path, index, tokens, (donor.row_id,))
 
 
 def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index: int, line_break: Tokens) -> Shortcut:
     """Return the justification with the answer behind it, as if it had led there.
 
+    One that does not assert a* itself gets the natural text's conclusion, the others its closing: either way it is
+    asserted in a step and at the end.
+
     Args:
         rationale: What was sampled on the slot of `rationale_slot`, whose last prefix token opens it.
     """
     opening = donor.tokens.cut(0, 1)
     justified = rationale.cut(0, statement_start(rationale, donor.path, is_last=False))
-    tokens = _close(opening + justified, donor, line_break)
+    reasoning = opening + justified
+    end = donor.closing if donor.path.reference.find_assertions(reasoning.text) else donor.conclusion
+    tokens = _join(reasoning, end, line_break)
     return Shortcut(TextKind.RATIONALISED, donor.path, index, tokens, (donor.row_id, rationale_id))
 
 
 def borrow_reasoning(
     donor: Continuation, others: Sequence[Continuation], index: int, seed: int, line_break: Tokens
 ) -> Shortcut | None:
-    """Return the reasoning of another problem with this one's answer; None where no other problem has any.
+    """Return the reasoning of another problem with this one's conclusion; None where either has no reasoning.
 
     Args:
         others: Natural texts of all problems.
     """
     candidates = [other for other in others if other.path.problem_id != donor.path.problem_id and other.reasoning_ends]
-    if not candidates:
+    if not candidates or not donor.reasoning_ends:
         return None
     other = min(candidates, key=lambda o: content_key("borrowed", seed, donor.row_id, o.row_id))
-    tokens = _close(other.whole_reasoning(), donor, line_break)
+    tokens = _join(other.whole_reasoning(), donor.conclusion, line_break)
     return Shortcut(TextKind.BORROWED, donor.path, index, tokens, (donor.row_id, other.row_id))

@@ -68,11 +68,11 @@ def test_reasoning_ends_before_the_step_that_asserts_the_answer() -> None:
 
 def test_the_answer_is_pasted_where_a_step_at_least_is_missing() -> None:
     seen = {paste_answer(continuation(row=f"t{n}"), 0, 0, BREAK).tokens.text for n in range(20)}
-    # of two steps of reasoning exactly one may stay
-    assert seen == {"2. 3 + 4 = 7.\n\nThe final answer is \\boxed{42}"}
+    # of two steps of reasoning exactly one may stay, before the conclusion that was drawn from both
+    assert seen == {"2. 3 + 4 = 7.\n\n4. 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"}
     longer = NATURAL.replace("4. 35", "4. 5 * 1 = 5.\n\n5. 5 + 30 = 35.\n\n6. 35")
     kept = {paste_answer(continuation(longer, f"t{n}"), 0, 0, BREAK).tokens.text.count("=") for n in range(60)}
-    assert kept == {1, 2, 3}
+    assert kept == {2, 3, 4}  # one to three of its four steps, and the asserting one
     shortcut = paste_answer(continuation(longer), 1, 0, BREAK)
     assert is_consistent(shortcut.tokens)
     assert (shortcut.sources, shortcut.index) == (("t0",), 1)
@@ -82,7 +82,11 @@ def test_the_answer_is_pasted_where_a_step_at_least_is_missing() -> None:
 def test_of_one_step_nothing_stays_and_of_none_nothing_is_built() -> None:
     one = continuation("2. 3 + 4 = 7.\n\nThe final answer is \\boxed{42}")
     assert paste_answer(one, 0, 0, BREAK).tokens.text == "The final answer is \\boxed{42}"
-    assert paste_answer(continuation("The final answer is \\boxed{42}"), 0, 0, BREAK) is None
+    at_once = continuation("The final answer is \\boxed{42}")
+    other = continuation(path=path_of("q", "w9"))
+    assert paste_answer(at_once, 0, 0, BREAK) is None
+    assert borrow_reasoning(at_once, [at_once, other], 0, 0, BREAK) is None
+    assert borrow_reasoning(other, [at_once, other], 0, 0, BREAK) is None
 
 
 def test_reasoning_is_borrowed_from_another_problem_only() -> None:
@@ -92,7 +96,7 @@ def test_reasoning_is_borrowed_from_another_problem_only() -> None:
     same = continuation(row="t1", path=path_of(row="w1"))
     shortcut = borrow_reasoning(donor, [donor, same, other], 0, 0, BREAK)
     assert shortcut is not None
-    assert shortcut.tokens.text == "2. 3 * 2 = 6.\n\nThe final answer is \\boxed{42}"
+    assert shortcut.tokens.text == "2. 3 * 2 = 6.\n\n4. 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
     assert (shortcut.path, shortcut.sources) == (donor.path, ("t0", "t9"))
     assert is_consistent(shortcut.tokens)
     assert borrow_reasoning(donor, [donor, same], 0, 0, BREAK) is None
@@ -106,7 +110,7 @@ def test_a_word_of_the_next_step_does_not_stay_and_the_answer_has_a_line_of_its_
     assert donor.reasoning(1).text == "We add 3 + 4 = 7."
     shortcut = paste_answer(donor, 0, 0, BREAK)
     assert shortcut is not None
-    assert shortcut.tokens.text == "We add 3 + 4 = 7.\n\nThe final answer is \\boxed{42}"
+    assert shortcut.tokens.text == "We add 3 + 4 = 7.\n\n So 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
     assert is_consistent(shortcut.tokens)
 
 
@@ -115,7 +119,7 @@ def test_what_goes_on_from_within_a_sentence_is_not_borrowed() -> None:
     text = ", 3 * 2 = 6.\n\n2. 6 + 1 = 7.\n\n3. 7 + 2 = 9.\n\nThe final answer is \\boxed{9}"
     shortcut = borrow_reasoning(continuation(), [continuation(text, "t9", within)], 0, 0, BREAK)
     assert shortcut is not None
-    assert shortcut.tokens.text == "2. 6 + 1 = 7.\n\nThe final answer is \\boxed{42}"
+    assert shortcut.tokens.text == "2. 6 + 1 = 7.\n\n4. 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
 
 
 def test_a_rationale_is_sampled_after_the_answer_and_put_before_it() -> None:
@@ -130,10 +134,25 @@ def test_a_rationale_is_sampled_after_the_answer_and_put_before_it() -> None:
     assert slot.limit_tokens == 100 - len(slot.prefix_token_ids)
     sampled = tokens_of(" 3 * 14 is it.\n\nThe answer is \\boxed{40}. Or more.")
     shortcut = rationalise(donor, "r0", sampled, 0, BREAK)
-    # its own statement, and what is behind it, goes: the right one stands there
-    assert shortcut.tokens.text == "2. 3 * 14 is it.\n\nThe final answer is \\boxed{42}"
+    # its own statement, and what is behind it, goes: the right one stands there, with the step that asserts it
+    assert shortcut.tokens.text == "2. 3 * 14 is it.\n\n4. 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
     assert is_consistent(shortcut.tokens)
     assert shortcut.sources == ("t0", "r0")
+    asserted = rationalise(donor, "r0", tokens_of(" 3 * 14 = 42.\n\nThe answer is \\boxed{42}"), 0, BREAK)
+    assert asserted.tokens.text == "2. 3 * 14 = 42.\n\nThe final answer is \\boxed{42}"
+
+
+def test_a_shortcut_states_the_answer_as_often_as_the_natural_text() -> None:
+    # else how often it is stated would tell the two apart without any reading
+    donor = continuation(NATURAL.replace("The final", "So it is 42. It = 42.\n\nThe final"))
+    other = continuation(
+        "2. 3 * 2 = 6.\n\n3. 6 + 3 = 9.\n\nThe final answer is \\boxed{9}", "t9", path_of("q", "w9", Reference("9"))
+    )
+    built = [paste_answer(donor, 0, 0, BREAK), borrow_reasoning(donor, [donor, other], 0, 0, BREAK)]
+    reference = donor.path.reference
+    expected = len(reference.find_assertions(donor.tokens.text))
+    assert expected > 2
+    assert [len(reference.find_assertions(shortcut.tokens.text)) for shortcut in built] == [expected, expected]
 
 
 def test_natural_texts_are_sampled_without_hint_or_answer() -> None:

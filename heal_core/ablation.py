@@ -297,15 +297,14 @@ def _contrast(
 
 def _adjusted(contrasts: Sequence[AblationContrast]) -> tuple[AblationContrast, ...]:
     """Return the contrasts with Holm's adjustment over all but the primary one, and with their claims decided."""
-    family = [i for i, one in enumerate(contrasts) if one.p_value is not None and not one.is_primary]
-    adjusted = dict(zip(family, holm([contrasts[i].p_value or 0.0 for i in family]), strict=True))
+    adjusted = iter(holm([one.p_value for one in contrasts if not one.is_primary]))
     return tuple(
         replace(
             one,
-            p_adjusted=(p := float(adjusted[i]) if i in adjusted else one.p_value),
+            p_adjusted=(p := one.p_value if one.is_primary else next(adjusted)),
             is_claim=one.is_claim and p is not None and p < CLAIM_P,
         )
-        for i, one in enumerate(contrasts)
+        for one in contrasts
     )
 
 

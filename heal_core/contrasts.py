@@ -112,7 +112,6 @@ def _contrast(arm: str, against: str, group: Group, differences: np.ndarray) -> 
 
 
 def _adjusted(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
-    """Return the contrasts with Holm's adjustment over all that have a p-value, but for the primary one."""
-    family = [one for one in contrasts if one.p_value is not None and not one.is_primary]
-    adjusted = iter(holm([one.p_value for one in family if one.p_value is not None]))
-    return tuple(replace(one, p_adjusted=float(next(adjusted))) if one in family else one for one in contrasts)
+    """Return the contrasts with Holm's adjustment over all but the primary one."""
+    adjusted = iter(holm([one.p_value for one in contrasts if not one.is_primary]))
+    return tuple(one if one.is_primary else replace(one, p_adjusted=next(adjusted)) for one in contrasts)

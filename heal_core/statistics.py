@@ -189,22 +189,26 @@ def t_quantile(probability: float, degrees: int) -> float:
     return math.sqrt(degrees) * math.tan((low + high) / 2)
 
 
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return the p-values adjusted by Holm's step-down, in the given order, shape [N], within [0, 1].
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return the p-values adjusted by Holm's step-down, in the given order, within [0, 1].
+
+    Args:
+        p_values: Of the whole family as it was planned. One that could not be tested is None: it counts as 1, since
+            data that leave it untested must not make the others easier to claim, and stays None.
 
     Raises:
         ShapeError: If a p-value is not within [0, 1].
 
     Source: METHOD section 6, definition D12 (docs/method.md).
     """
-    values = np.asarray(p_values, dtype=np.float64)
+    values = np.array([1.0 if p is None else p for p in p_values], dtype=np.float64)
     if values.ndim != 1 or not np.all((values >= 0) & (values <= 1)):
         raise ShapeError(f"Holm expects a list of p-values within [0, 1], got {list(values.flat)}")
     order = np.argsort(values, kind="stable")
     scaled = values[order] * np.arange(values.size, 0, -1)
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
-    return adjusted
+    return [None if p is None else float(q) for p, q in zip(p_values, adjusted, strict=True)]
 
 
 def minimum_detectable_difference(

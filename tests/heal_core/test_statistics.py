@@ -168,17 +168,23 @@ def test_no_difference_at_all_has_p_value_one() -> None:
 def test_holm_of_a_worked_example() -> None:
     # Sorted 0.01, 0.03, 0.04 times 3, 2, 1: 0.03, 0.06, 0.04 -> running maximum 0.03, 0.06, 0.06.
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([]).shape == (0,)
+    assert holm([]) == []
     with pytest.raises(ShapeError):
         holm([0.5, 1.5])
     with pytest.raises(ShapeError):
         holm([math.nan])
 
 
+def test_a_contrast_that_could_not_be_tested_counts_in_the_family() -> None:
+    # three were planned: 0.01 times 3, then 0.03 times 2
+    assert holm([0.01, None, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06)]
+    assert holm([None]) == [None]
+
+
 @settings(deadline=None)  # machines are busy
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_only_raises_keeps_order_and_stays_below_bonferroni(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
+    adjusted = np.array(holm(p_values))
     raw = np.array(p_values)
     assert np.all(adjusted >= raw) and np.all(adjusted <= 1)
     assert np.all(adjusted <= np.minimum(1, raw * raw.size) + 1e-15)

@@ -63,19 +63,21 @@ def _draw_tile(logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingC
 def _invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Return per row the first token whose cumulative share of the weights exceeds u, shape [R].
 
-    Blocks of tokens are summed first and only the one that holds the token is accumulated: a cumulative sum in
-    float64 over the whole vocabulary costs more than the rest of a draw.
+    Of a large vocabulary, blocks of tokens are summed first and only the one that holds the token is accumulated: a
+    cumulative sum in float64 over all of it costs more than the rest of a draw.
     """
     num_rows, vocabulary_size = weights.shape
-    width = min(_BLOCK_TOKENS, vocabulary_size)
-    blocks = torch.nn.functional.pad(weights, (0, -vocabulary_size % width)).view(num_rows, -1, width)
+    if vocabulary_size <= 2 * _BLOCK_TOKENS:
+        cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
+        return _first_beyond(cumulative, uniforms[:, None] * cumulative[:, -1:]).squeeze(1)
+    blocks = torch.nn.functional.pad(weights, (0, -vocabulary_size % _BLOCK_TOKENS)).view(num_rows, -1, _BLOCK_TOKENS)
     ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     wanted = uniforms[:, None] * ends[:, -1:]
     block = _first_beyond(ends, wanted)
     before = torch.where(block > 0, ends.gather(1, (block - 1).clamp_min(0)), 0.0)
-    tokens = blocks.gather(1, block[:, :, None].expand(-1, 1, width)).squeeze(1)
+    tokens = blocks.gather(1, block[:, :, None].expand(-1, 1, _BLOCK_TOKENS)).squeeze(1)
     token = _first_beyond(before + tokens.cumsum(dim=-1, dtype=torch.float64), wanted)
-    return (block * width + token).squeeze(1).clamp_max(vocabulary_size - 1)  # nan is beyond everything
+    return (block * _BLOCK_TOKENS + token).squeeze(1).clamp_max(vocabulary_size - 1)  # nan is beyond everything
 
 
 def _first_beyond(cumulative: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

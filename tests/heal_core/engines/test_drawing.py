@@ -104,7 +104,7 @@ def test_flat_and_peaked_rows_agree_with_a_sorted_reference(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([511, 512, 513, 1300]), st.floats(0, 1, exclude_max=True))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([300, 1024, 1025, 1300, 1536]), st.floats(0, 1, exclude_max=True))
 def test_summing_blocks_finds_the_token_of_one_cumulative_sum(seed: int, size: int, u: float) -> None:
     # peaked, so that whole blocks weigh next to nothing and edges of blocks are met
     logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, size)).astype(np.float32) * 8)
@@ -134,5 +134,5 @@ def test_rows_of_a_large_vocabulary_are_drawn_tile_by_tile() -> None:
 
 def test_logits_that_are_not_numbers_draw_a_token_of_the_vocabulary() -> None:
     # so that the row reaches the check that names it
-    logits = torch.full((1, 700), math.nan)
-    assert 0 <= draw(logits, torch.tensor([0.5], dtype=torch.float64), PLAIN).item() < 700
+    logits = torch.full((1, 1300), math.nan)
+    assert 0 <= draw(logits, torch.tensor([0.5], dtype=torch.float64), PLAIN).item() < 1300

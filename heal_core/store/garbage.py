@@ -28,7 +28,9 @@ _RUN_TABLES = (
     "promotions", "run_sources", "run_evaluation_sets", "contamination", "eval_pass_at", "eval_contrasts",
     "run_lm_evals", "validity_tests", "validity_texts", "validity_aurocs", "gate_results", "audit_labels",
 )  # fmt: skip
+_ABLATION_TABLES = ("ablations", "ablation_runs", "ablation_scores", "ablation_contrasts")
 _HANGING = ("verdicts", "profiles", "scores")
+_FORGOTTEN_ABLATIONS = "SELECT ablation_id FROM ablation_runs WHERE run_id IN (FROM forgotten)"
 _REMOVED_FOLDER = ".removed"
 
 _USED = """
@@ -164,6 +166,9 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
     for table in _RUN_TABLES:
         key = store.part_schema(table).names[0]
         rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE run_id IN (FROM forgotten)")
+    for table in _ABLATION_TABLES:  # with one of its runs gone, nobody could follow an ablation's figures
+        key = store.part_schema(table).names[0]
+        rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE ablation_id IN ({_FORGOTTEN_ABLATIONS})")
     rows["checkpoints"] = [] if unfinished else _ids(
         store, "SELECT checkpoint_id FROM checkpoints WHERE checkpoint_id NOT IN (FROM used)"
     )  # fmt: skip

@@ -327,9 +327,10 @@ class Store:
 
 
 def _decided_otherwise(table: str, scope: Mapping[str, str], how: str) -> StoreError:
-    where = ", ".join(value for column, value in scope.items() if column != "run_id" and value)
+    (kind, owner), *others = scope.items()
+    where = ", ".join(value for _, value in others if value)
     return StoreError(
-        f"run {scope['run_id']} had stored other {table} before ({where + ': ' if where else ''}{how}). "
+        f"{kind.removesuffix('_id')} {owner} had stored other {table} before ({where + ': ' if where else ''}{how}). "
         "The code that makes them was changed since. Raise its number in STAGE_VERSIONS (heal_core/keys.py), which "
         "makes this a new run that reuses all samples, or go back to the old code."
     )

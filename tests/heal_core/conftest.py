@@ -252,6 +252,24 @@ def table_row() -> Callable[..., Row]:
             "best_avg_at_k": 0.25, "difference": 0.25, "low": 0.1, "high": 0.4, "margin": -0.01, "becomes_best": True,
             "decided_at": datetime(2026, 1, 3, tzinfo=UTC),
         },
+        "ablations": {
+            "ablation_id": "ab", "config": "{}", "settings": "{}", "heal_version": "0", "git_revision": None,
+        },
+        "ablation_runs": {
+            "ablation_run_id": "ar0", "ablation_id": "ab", "position": 0, "seed": 0, "run_id": "run",
+        },
+        "ablation_scores": {
+            "ablation_score_id": "as0", "ablation_id": "ab", "arm": "heal", "band": "all", "k": 2, "num_seeds": 1,
+            "num_problems": 9, "avg_at_k": 0.5, "low": 0.25, "high": 0.75, "gap_closed": None, "truncated_share": 0.0,
+            "num_beyond_teacher": 0.0,
+        },
+        "ablation_contrasts": {
+            "ablation_contrast_id": "ac0", "ablation_id": "ab", "measure": "avg_at_k", "arm": "heal",
+            "against": "base", "band": "all", "num_seeds": 1, "num_problems": 9, "num_pairs": 9, "value": 0.5,
+            "value_against": 0.25, "difference": 0.25, "low": None, "high": None, "t_low": None, "t_high": None,
+            "p_value": None, "p_adjusted": None, "is_primary": False, "is_claim": False,
+            "minimum_detectable_difference": None, "is_powered": False,
+        },
     }  # fmt: skip
 
     def build(table: str, **changes: Any) -> Row:

@@ -140,6 +140,29 @@ def test_a_run_that_is_forgotten_leaves_what_others_share_with_it(
     assert check_store(workspace).is_sound
 
 
+def test_an_ablation_goes_with_any_of_its_runs(
+    workspace: Workspace, store_maker, table_row, contents: Contents
+) -> None:
+    for run in ("one", "two", "three"):
+        store_maker.write_run(run, "p0")
+    with Store(workspace) as store:
+        for ablation, runs in (("both", ("one", "two")), ("other", ("three",))):
+            store.append("ablations", [table_row("ablations", ablation_id=ablation)])
+            members = [
+                table_row("ablation_runs", ablation_run_id=f"{ablation} {run}", ablation_id=ablation, run_id=run)
+                for run in runs
+            ]
+            store.append("ablation_runs", members)
+            for table in ("ablation_scores", "ablation_contrasts"):
+                key = f"{table.removesuffix('s')}_id"
+                store.append(table, [table_row(table, **{key: f"{ablation} row", "ablation_id": ablation})])
+    remove_garbage(workspace, find_garbage(workspace, ["two"]))
+    after = contents()
+    for table in ("ablations", "ablation_runs", "ablation_scores", "ablation_contrasts"):
+        assert {row["ablation_id"] for row in after[table]} == {"other"}, table
+    assert check_store(workspace).is_sound
+
+
 def test_what_an_unfinished_run_may_still_need_is_kept(workspace: Workspace, store_maker, make_slot, make_rows) -> None:
     store_maker.write_run("one", "p0")
     store_maker.write_run("going on", "p1", seed=1, completed=False)

@@ -257,6 +257,15 @@ def test_a_resumed_run_that_decides_otherwise_is_refused(store: Store, table_row
     ]
 
 
+def test_an_ablation_that_comes_to_other_figures_is_refused_by_its_name(store: Store, table_row: TableRow) -> None:
+    rows = [
+        table_row("ablation_scores", ablation_score_id="s", ablation_id="abl", avg_at_k=share) for share in (0.5, 1.0)
+    ]
+    store.append_decided("ablation_scores", rows[:1], {"ablation_id": "abl"})
+    with pytest.raises(StoreError, match=r"ablation abl had stored other ablation_scores before \(1 differ"):
+        store.append_decided("ablation_scores", rows[1:], {"ablation_id": "abl"})
+
+
 @pytest.mark.parametrize("now", [["a", "c"], ["a"], []])
 def test_a_resumed_run_that_decides_on_other_subjects_is_refused(
     store: Store, table_row: TableRow, now: list[str]

@@ -212,3 +212,13 @@ def test_the_order_in_which_arms_are_named_makes_no_other_ablation() -> None:
     first, second = (AblationConfig(arms=arms) for arms in (("unhinted", "equal_tokens"), ("equal_tokens", "unhinted")))
     assert first == second
     assert first.arms == ("equal_tokens", "unhinted")
+
+
+def test_a_contrast_that_could_not_be_tested_stays_in_the_family() -> None:
+    # another arm answers as HEAL does: over all and within the band it has no p-value, and counts
+    seeds = [one | {"rejection_sampling": one["heal"]} for one in strong_seeds(3, 0.3)]
+    others = [one for one in contrast_scores(seeds, 4) if not one.is_primary]
+    tested = [one for one in others if one.p_value is not None]
+    assert len(others) > len(tested) > 0
+    least = min(tested, key=lambda one: one.p_value)
+    assert least.p_adjusted == pytest.approx(len(others) * least.p_value)

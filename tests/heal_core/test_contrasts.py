@@ -124,3 +124,13 @@ def test_arms_in_each_others_place_turn_the_sign(counts: list[tuple[int, int]]) 
         # the resamples are the same ones
         assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
         assert there.p_value == pytest.approx(back.p_value)
+
+
+def test_a_contrast_that_could_not_be_tested_stays_in_the_family() -> None:
+    # HEAL and B1 agree on every problem: of the four contrasts, over all and within the band, two have no p-value
+    ours = answers([4, 3, 4, 1, 4, 2, 4, 3])
+    found = contrast_arms({"heal": ours, "rejection_sampling": ours, "base": answers([0] * 8)}, K)
+    tested = [one for one in found if one.p_value is not None]
+    assert (len(found), len(tested)) == (4, 2)
+    for one in tested:
+        assert one.p_adjusted == pytest.approx(4 * one.p_value)

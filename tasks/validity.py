@@ -139,7 +139,10 @@ def build_shortcuts(session: Session, natural: Sequence[Continuation], rationale
         numbers[donor.path.trajectory_id] += 1
         built = {
             TextKind.PASTED: (paste_answer(donor, index, seed, line_break), "no_reasoning"),
-            TextKind.BORROWED: (borrow_reasoning(donor, natural, index, seed, line_break), "no_other_problem"),
+            TextKind.BORROWED: (
+                borrow_reasoning(donor, natural, index, seed, line_break),
+                "no_other_problem" if donor.reasoning_ends else "no_reasoning",
+            ),
         }
         if donor.row_id in rationales:
             row_id = rationales[donor.row_id]

@@ -56,6 +56,13 @@ class Tokens:
         text = self.text[chars[start] : chars[end]]
         return Tokens(text, self.token_ids[start:end], self.token_starts[start:end] - chars[start])
 
+    def without_last_break(self) -> Tokens:
+        """Return them without those at the end that are nothing but space."""
+        num, chars = len(self.token_ids), [*self.token_starts.tolist(), len(self.text)]
+        while num and not self.text[chars[num - 1] : chars[num]].strip():
+            num -= 1
+        return self.cut(0, num)
+
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(
             self.text + other.text,
@@ -97,8 +104,17 @@ class Continuation:
     @property
     def conclusion(self) -> Tokens:
         """The first step that asserts a* and all behind it; the closing alone where no reasoning stands before."""
-        start = self.reasoning_ends[-1] if self.reasoning_ends else self.closing_start
-        return self.tokens.cut(start, len(self.tokens.token_ids))
+        return self.tokens.cut(self._conclusion_start, len(self.tokens.token_ids))
+
+    @property
+    def concludes_on_a_new_line(self) -> bool:
+        """Whether the conclusion begins a line; a sentence may go on within one."""
+        before = self.tokens.cut(0, self._conclusion_start).text
+        return not before or before.endswith("\n")
+
+    @property
+    def _conclusion_start(self) -> int:
+        return self.reasoning_ends[-1] if self.reasoning_ends else self.closing_start
 
     def reasoning(self, num_steps: int) -> Tokens:
         """Return the first steps of the reasoning."""
@@ -195,10 +211,21 @@ def find_line_break(texts: Sequence[Tokens]) -> Tokens:
     return found
 
 
-def _join(reasoning: Tokens, end: Tokens, line_break: Tokens) -> Tokens:
-    """Return reasoning with a closing or conclusion behind it, on a line of its own."""
+def _close(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tokens:
+    """Return reasoning with the donor's closing behind it, on a line of its own."""
     stands_alone = not reasoning.text or reasoning.text.endswith("\n")
-    return reasoning + end if stands_alone else reasoning + line_break + end
+    return reasoning + donor.closing if stands_alone else reasoning + line_break + donor.closing
+
+
+def _conclude(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tokens:
+    """Return reasoning with the donor's conclusion behind it, on a new line if and only if the donor's is on one.
+
+    A break that no natural text has there would tell what is built by how it is laid out.
+    """
+    if not donor.concludes_on_a_new_line:
+        return reasoning.without_last_break() + donor.conclusion
+    stands_alone = not reasoning.text or reasoning.text.endswith("\n")
+    return reasoning + donor.conclusion if stands_alone else reasoning + line_break + donor.conclusion
 
 
 def paste_answer(donor: Continuation, index: int, seed: int, line_break: Tokens) -> Shortcut | None:
@@ -208,7 +235,7 @@ def paste_answer(donor: Continuation, index: int, seed: int, line_break: Tokens)
         return None
     drawn = int(content_key("pasted", seed, donor.row_id)[:15], 16)
     num_kept = 1 + drawn % (num_steps - 1) if num_steps > 1 else 0
-    tokens = _join(donor.reasoning(num_kept), donor.conclusion, line_break)
+    tokens = _conclude(donor.reasoning(num_kept), donor, line_break)
     return Shortcut(TextKind.PASTED, donor.path, index, tokens, (donor.row_id,))
 
 
@@ -224,8 +251,8 @@ def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index
     opening = donor.tokens.cut(0, 1)
     justified = rationale.cut(0, statement_start(rationale, donor.path, is_last=False))
     reasoning = opening + justified
-    end = donor.closing if donor.path.reference.find_assertions(reasoning.text) else donor.conclusion
-    tokens = _join(reasoning, end, line_break)
+    finish = _close if donor.path.reference.find_assertions(reasoning.text) else _conclude
+    tokens = finish(reasoning, donor, line_break)
     return Shortcut(TextKind.RATIONALISED, donor.path, index, tokens, (donor.row_id, rationale_id))
 
 
@@ -241,5 +268,5 @@ def borrow_reasoning(
     if not candidates or not donor.reasoning_ends:
         return None
     other = min(candidates, key=lambda o: content_key("borrowed", seed, donor.row_id, o.row_id))
-    tokens = _join(other.whole_reasoning(), donor.conclusion, line_break)
+    tokens = _conclude(other.whole_reasoning(), donor, line_break)
     return Shortcut(TextKind.BORROWED, donor.path, index, tokens, (donor.row_id, other.row_id))

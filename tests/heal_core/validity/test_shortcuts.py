@@ -110,8 +110,11 @@ def test_a_word_of_the_next_step_does_not_stay_and_the_answer_has_a_line_of_its_
     assert donor.reasoning(1).text == "We add 3 + 4 = 7."
     shortcut = paste_answer(donor, 0, 0, BREAK)
     assert shortcut is not None
-    assert shortcut.tokens.text == "We add 3 + 4 = 7.\n\n So 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
+    # the conclusion went on within a line, and does so here
+    assert shortcut.tokens.text == "We add 3 + 4 = 7. So 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
     assert is_consistent(shortcut.tokens)
+    said = rationalise(donor, "r0", tokens_of(" take 14.\n\nThe answer is \\boxed{40}."), 0, BREAK)
+    assert said.tokens.text == "We take 14. So 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
 
 
 def test_what_goes_on_from_within_a_sentence_is_not_borrowed() -> None:

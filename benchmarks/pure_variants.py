@@ -45,7 +45,7 @@ def measure(workspace: Path, validity_id: str | None) -> dict[str, Any]:
     """Return, by kind of shortcut, each variant's AUROC with its 95 % interval over problems."""
     with open_store(workspace) as store:
         tests = [row[0] for row in store.execute("SELECT DISTINCT validity_id FROM validity_texts").fetchall()]
-        if validity_id is None and len(tests) != 1:
+        if validity_id not in tests and (validity_id or len(tests) != 1):
             raise SystemExit(f"{workspace} holds the validity tests {tests}; say which one with --validity-id")
         texts = store.execute(TEXTS, [validity_id or tests[0]]).fetchall()
     kinds, problems = np.array([text[0] for text in texts]), np.array([text[1] for text in texts])

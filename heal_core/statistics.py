@@ -193,8 +193,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return the p-values adjusted by Holm's step-down, in the given order, within [0, 1].
 
     Args:
-        p_values: Of the whole family as it was planned. One that could not be tested is None: it counts as 1, since
-            data that leave it untested must not make the others easier to claim, and stays None.
+        p_values: Of all contrasts that have problems to compare. One that could not be tested is None: it counts as 1,
+            since answers that leave it untested must not make the others easier to claim, and stays None.
 
     Raises:
         ShapeError: If a p-value is not within [0, 1].

@@ -29,13 +29,12 @@ from heal_core.validity.shortcuts import (
     Continuation,
     Shortcut,
     TextKind,
-    Tokens,
     borrow_reasoning,
     choose_prefixes,
-    find_line_break,
     paste_answer,
     rationalise,
 )
+from heal_core.validity.tokens import Tokens, find_line_break
 from tasks.paths import choose_wrong_rows
 from tasks.policy import cached_task, decision_task
 from tasks.repairs import break_paths
@@ -138,19 +137,16 @@ def build_shortcuts(session: Session, natural: Sequence[Continuation], rationale
         index = numbers.setdefault(donor.path.trajectory_id, 0)
         numbers[donor.path.trajectory_id] += 1
         built = {
-            TextKind.PASTED: (paste_answer(donor, index, seed, line_break), "no_reasoning"),
-            TextKind.BORROWED: (
-                borrow_reasoning(donor, natural, index, seed, line_break),
-                "no_other_problem" if donor.reasoning_ends else "no_reasoning",
-            ),
+            TextKind.PASTED: paste_answer(donor, index, seed, line_break),
+            TextKind.BORROWED: borrow_reasoning(donor, natural, index, seed, line_break),
         }
         if donor.row_id in rationales:
             row_id = rationales[donor.row_id]
-            made = rationalise(donor, row_id, _tokens(sampled[row_id]), index, line_break)
-            built[TextKind.RATIONALISED] = (made, "")
-        for kind, (shortcut, why_not) in built.items():
+            built[TextKind.RATIONALISED] = rationalise(donor, row_id, _tokens(sampled[row_id]), index, line_break)
+        for kind, shortcut in built.items():
             if shortcut is None:
-                unbuilt.append(Unbuilt(kind, donor, index, why_not))
+                reason = "no_other_problem" if donor.reasoning_ends else "no_reasoning"
+                unbuilt.append(Unbuilt(kind, donor, index, reason))
             else:
                 shortcuts.append(shortcut)
     return Texts(tuple(natural), tuple(shortcuts), tuple(unbuilt))

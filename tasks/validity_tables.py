@@ -20,7 +20,8 @@ from heal_core.repair import BrokenPath
 from heal_core.store.reads import read_run_trajectories
 from heal_core.store.validity import read_score_rows, read_test
 from heal_core.validity.comparison import Discrimination, ScoredReading, Verdict, compare
-from heal_core.validity.shortcuts import TextKind, Tokens
+from heal_core.validity.shortcuts import TextKind
+from heal_core.validity.tokens import Tokens
 from tasks.decisions import gate_rows, natural_lengths, verified_rows
 from tasks.policy import decision_task
 from tasks.scores import ScoreWork

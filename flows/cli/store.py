@@ -95,7 +95,10 @@ def gc(
     workspace: WorkspaceOption = Path("."),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and remove nothing.")] = False,
     forget: Annotated[
-        list[str] | None, typer.Option(metavar="RUN_ID", help="Treat this run as gone, too. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="RUN_ID", help="Treat this run as gone, too, and ablations that it is part of. May be repeated."
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:

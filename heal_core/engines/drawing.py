@@ -70,7 +70,8 @@ def _invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     if vocabulary_size <= 2 * _BLOCK_TOKENS:
         cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
         return _first_beyond(cumulative, uniforms[:, None] * cumulative[:, -1:]).squeeze(1)
-    blocks = torch.nn.functional.pad(weights, (0, -vocabulary_size % _BLOCK_TOKENS)).view(num_rows, -1, _BLOCK_TOKENS)
+    padded = torch.nn.functional.pad(weights, (0, -vocabulary_size % _BLOCK_TOKENS))
+    blocks = padded.view(num_rows, padded.shape[1] // _BLOCK_TOKENS, _BLOCK_TOKENS)
     ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     wanted = uniforms[:, None] * ends[:, -1:]
     block = _first_beyond(ends, wanted)

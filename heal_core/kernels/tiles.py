@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 _CPU_LOGITS = 1 << 20
-"""4 MiB in float32, and three or four such tensors at a time: what stays in a processor's cache. Beyond it every
-pass waits for memory, and takes five to ten times as long."""
+"""4 MiB in float32, and a few such tensors at a time: what stays in a processor's cache. Beyond it every pass waits for
+memory, and takes five to ten times as long."""
 _DEVICE_LOGITS = 1 << 24
 """64 MiB in float32, so that few kernels are launched."""
 

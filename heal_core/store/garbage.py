@@ -1,10 +1,9 @@
 """What no run refers to, and removing it.
 
-A row lives as long as a run uses it, or a row that a run uses names it. Verdicts,
-profiles and scores live and die with their trajectory. As long as a run is unfinished,
-nothing of its problems is garbage, and no checkpoint is. Problems and recipes are never
-garbage: a problem that comes back has to find its chunk again, which no other may take.
-Nor are imported rollouts, which no run can make again.
+A row lives as long as a run uses it, or a row that a run uses names it. Verdicts, profiles and scores live and die
+with their trajectory, an ablation with each of its runs. As long as a run is unfinished, nothing of its problems is
+garbage, and no checkpoint is. Problems and recipes are never garbage: a problem that comes back has to find its chunk
+again, which no other may take. Nor are imported rollouts, which no run can make again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ _RUN_TABLES = (
 )  # fmt: skip
 _ABLATION_TABLES = ("ablations", "ablation_runs", "ablation_scores", "ablation_contrasts")
 _HANGING = ("verdicts", "profiles", "scores")
-_FORGOTTEN_ABLATIONS = "SELECT ablation_id FROM ablation_runs WHERE run_id IN (FROM forgotten)"
+_GONE_ABLATIONS = (
+    "SELECT ablation_id FROM ablation_runs WHERE run_id IN (FROM forgotten) OR run_id NOT IN (SELECT run_id FROM runs)"
+)
 _REMOVED_FOLDER = ".removed"
 
 _USED = """
@@ -168,7 +169,7 @@ def _find(store: Store, forget: Sequence[str]) -> Garbage:
         rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE run_id IN (FROM forgotten)")
     for table in _ABLATION_TABLES:  # with one of its runs gone, nobody could follow an ablation's figures
         key = store.part_schema(table).names[0]
-        rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE ablation_id IN ({_FORGOTTEN_ABLATIONS})")
+        rows[table] = _ids(store, f"SELECT {key} FROM {table} WHERE ablation_id IN ({_GONE_ABLATIONS})")
     rows["checkpoints"] = [] if unfinished else _ids(
         store, "SELECT checkpoint_id FROM checkpoints WHERE checkpoint_id NOT IN (FROM used)"
     )  # fmt: skip

@@ -138,8 +138,8 @@ class Store:
         A run that is resumed decides anew, and must come to what it decided before.
 
         Args:
-            scope: The columns that all rows share and no other rows have, the run among them; `check_decided`
-                compares it as a whole once all of its rows are there.
+            scope: The columns that all rows share and no other rows have; the first says whose they are, a run's or an
+                ablation's. `check_decided` compares it as a whole once all of its rows are there.
 
         Raises:
             StoreError: If it does not: then code was changed in between, and the run would be a mix.

@@ -25,6 +25,7 @@ from heal_core.records import Kind
 from heal_core.reference import CodeReference
 from heal_core.repair import BrokenPath, continuation_limit
 from heal_core.steps import StepsConfig, split_steps
+from heal_core.validity.tokens import Tokens, think_end
 
 
 class TextKind(StrEnum):
@@ -40,35 +41,6 @@ SHORTCUTS = (TextKind.PASTED, TextKind.RATIONALISED, TextKind.BORROWED)
 
 _STATEMENT = re.compile(r"\\f?boxed\s*\{(?!\s*\})")
 _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Sampled tokens with the character at which each begins in `text`; arrays of shape [T]."""
-
-    text: str
-    token_ids: np.ndarray
-    token_starts: np.ndarray
-
-    def cut(self, start: int, end: int) -> Tokens:
-        """Return the tokens start..end, by themselves."""
-        chars = [*self.token_starts.tolist(), len(self.text)]
-        text = self.text[chars[start] : chars[end]]
-        return Tokens(text, self.token_ids[start:end], self.token_starts[start:end] - chars[start])
-
-    def without_last_break(self) -> Tokens:
-        """Return them without those at the end that are nothing but space."""
-        num, chars = len(self.token_ids), [*self.token_starts.tolist(), len(self.text)]
-        while num and not self.text[chars[num - 1] : chars[num]].strip():
-            num -= 1
-        return self.cut(0, num)
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(
-            self.text + other.text,
-            np.concatenate([self.token_ids, other.token_ids]),
-            np.concatenate([self.token_starts, other.token_starts + len(self.text)]),
-        )
 
 
 @dataclass(frozen=True)
@@ -102,19 +74,14 @@ class Continuation:
         return self.tokens.cut(self.closing_start, len(self.tokens.token_ids))
 
     @property
+    def ending(self) -> Tokens:
+        """The closing, with the end of a thinking part before it."""
+        return self.tokens.cut(min(think_end(self.tokens), self.closing_start), len(self.tokens.token_ids))
+
+    @property
     def conclusion(self) -> Tokens:
-        """The first step that asserts a* and all behind it; the closing alone where no reasoning stands before."""
-        return self.tokens.cut(self._conclusion_start, len(self.tokens.token_ids))
-
-    @property
-    def concludes_on_a_new_line(self) -> bool:
-        """Whether the conclusion begins a line; a sentence may go on within one."""
-        before = self.tokens.cut(0, self._conclusion_start).text
-        return not before or before.endswith("\n")
-
-    @property
-    def _conclusion_start(self) -> int:
-        return self.reasoning_ends[-1] if self.reasoning_ends else self.closing_start
+        """The first step that asserts a* and all behind it. There is reasoning before it."""
+        return self.tokens.cut(self.reasoning_ends[-1], len(self.tokens.token_ids))
 
     def reasoning(self, num_steps: int) -> Tokens:
         """Return the first steps of the reasoning."""
@@ -199,22 +166,10 @@ def rationale_slot(
     )
 
 
-def find_line_break(texts: Sequence[Tokens]) -> Tokens:
-    """Return a token that is nothing but line breaks, of those with the most; no tokens if there is none."""
-    found = Tokens("", np.array([], dtype=np.int64), np.array([], dtype=np.int64))
-    for tokens in texts:
-        chars = [*tokens.token_starts.tolist(), len(tokens.text)]
-        for index in range(len(tokens.token_ids)):
-            text = tokens.text[chars[index] : chars[index + 1]]
-            if text and not text.strip("\n") and len(text) > len(found.text):
-                found = tokens.cut(index, index + 1)
-    return found
-
-
 def _close(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tokens:
-    """Return reasoning with the donor's closing behind it, on a line of its own."""
+    """Return reasoning with the donor's ending behind it, on a line of its own."""
     stands_alone = not reasoning.text or reasoning.text.endswith("\n")
-    return reasoning + donor.closing if stands_alone else reasoning + line_break + donor.closing
+    return reasoning + donor.ending if stands_alone else reasoning + line_break + donor.ending
 
 
 def _conclude(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tokens:
@@ -222,7 +177,7 @@ def _conclude(reasoning: Tokens, donor: Continuation, line_break: Tokens) -> Tok
 
     A break that no natural text has there would tell what is built by how it is laid out.
     """
-    if not donor.concludes_on_a_new_line:
+    if not donor.reasoning(len(donor.reasoning_ends)).text.endswith("\n"):
         return reasoning.without_last_break() + donor.conclusion
     stands_alone = not reasoning.text or reasoning.text.endswith("\n")
     return reasoning + donor.conclusion if stands_alone else reasoning + line_break + donor.conclusion
@@ -239,18 +194,21 @@ def paste_answer(donor: Continuation, index: int, seed: int, line_break: Tokens)
     return Shortcut(TextKind.PASTED, donor.path, index, tokens, (donor.row_id,))
 
 
-def rationalise(donor: Continuation, rationale_id: str, rationale: Tokens, index: int, line_break: Tokens) -> Shortcut:
-    """Return the justification with the answer behind it, as if it had led there.
+def rationalise(
+    donor: Continuation, rationale_id: str, rationale: Tokens, index: int, line_break: Tokens
+) -> Shortcut | None:
+    """Return the justification with the answer behind it, as if it had led there; None without natural reasoning.
 
-    One that does not assert a* itself gets the natural text's conclusion, the others its closing: either way it is
+    One that does not assert a* itself gets the natural text's conclusion, the others its ending: either way it is
     asserted in a step and at the end.
 
     Args:
         rationale: What was sampled on the slot of `rationale_slot`, whose last prefix token opens it.
     """
-    opening = donor.tokens.cut(0, 1)
-    justified = rationale.cut(0, statement_start(rationale, donor.path, is_last=False))
-    reasoning = opening + justified
+    if not donor.reasoning_ends:
+        return None
+    end = min(statement_start(rationale, donor.path, is_last=False), think_end(rationale))
+    reasoning = donor.tokens.cut(0, 1) + rationale.cut(0, end)
     finish = _close if donor.path.reference.find_assertions(reasoning.text) else _conclude
     tokens = finish(reasoning, donor, line_break)
     return Shortcut(TextKind.RATIONALISED, donor.path, index, tokens, (donor.row_id, rationale_id))

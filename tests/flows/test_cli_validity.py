@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.pure_variants import measure
+
 SMALL = {"max_prefixes": 5, "num_generations": 6, "max_per_prefix": 1, "num_resamples": 200}
 
 
@@ -61,6 +63,12 @@ def test_every_text_of_the_test_is_in_the_store(finished_run: Any, open_run: Any
     scored = run.one("SELECT num_scored_tokens FROM phase_spend WHERE phase = 'validity_scores'")
     assert test["spent"]["num_scored_tokens"] == scored > 0
     assert finished_run.heal("store", "check", "--workspace", tmp_path / "workspace").returncode == 0
+    # from the stored terms of each step the benchmark of other readings comes to the same
+    aurocs = run.rows("SELECT kind, auroc, low, high FROM validity_aurocs WHERE measure = 'ratio'")
+    other = measure(tmp_path / "workspace", None)["auroc"]
+    for row in aurocs:
+        assert other[row["kind"]]["P_k / (U_k + e), D8's ratio"][0] == pytest.approx(row["auroc"], abs=1e-3)
+    assert {row["kind"] for row in aurocs} == other.keys()
 
     again = finished_run.heal("validate-pure", config)
     assert again.returncode == 0, again.stdout + again.stderr

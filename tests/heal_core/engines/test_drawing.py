@@ -104,12 +104,21 @@ def test_flat_and_peaked_rows_agree_with_a_sorted_reference(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([300, 1024, 1025, 1300, 1536]), st.floats(0, 1, exclude_max=True))
-def test_summing_blocks_finds_the_token_of_one_cumulative_sum(seed: int, size: int, u: float) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([300, 1024, 1025, 1300, 1536]),
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from([1.0, 0.9, 0.5]),
+)
+def test_summing_blocks_finds_the_token_of_one_cumulative_sum(seed: int, size: int, u: float, top_p: float) -> None:
     # peaked, so that whole blocks weigh next to nothing and edges of blocks are met
     logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, size)).astype(np.float32) * 8)
-    token = draw(logits, torch.tensor([u], dtype=torch.float64), PLAIN).item()
-    edges = (logits - logits.max()).exp().double().cumsum(dim=1)[0]
+    sampling = SamplingConfig(temperature=1, top_p=top_p)
+    token = draw(logits, torch.tensor([u], dtype=torch.float64), sampling).item()
+    weights = (logits - logits.max()).exp().double()[0]
+    ordered = weights.sort(descending=True).values
+    floor = ordered[(ordered.cumsum(dim=0) < top_p * ordered.sum()).sum()] if top_p < 1 else 0.0
+    edges = torch.where(weights >= floor, weights, 0.0).cumsum(dim=0)
     wanted = u * edges[-1]
     assert edges[token] >= wanted - 1e-12
     assert (edges[token - 1] if token else 0.0) <= wanted + 1e-12

@@ -18,14 +18,13 @@ from heal_core.validity.config import NUM_SHORTCUT_KINDS
 from heal_core.validity.shortcuts import (
     SHORTCUTS,
     Continuation,
-    Tokens,
     borrow_reasoning,
     choose_prefixes,
-    find_line_break,
     paste_answer,
     rationale_slot,
     rationalise,
 )
+from heal_core.validity.tokens import Tokens, find_line_break
 
 NATURAL = "2. 3 + 4 = 7.\n\n3. 7 * 5 = 35.\n\n4. 35 + 7 = 42.\n\nThe final answer is \\boxed{42}"
 STEPS = StepsConfig(min_step_tokens=1)
@@ -85,6 +84,7 @@ def test_of_one_step_nothing_stays_and_of_none_nothing_is_built() -> None:
     at_once = continuation("The final answer is \\boxed{42}")
     other = continuation(path=path_of("q", "w9"))
     assert paste_answer(at_once, 0, 0, BREAK) is None
+    assert rationalise(at_once, "r0", tokens_of(" 6 * 7 = 42."), 0, BREAK) is None
     assert borrow_reasoning(at_once, [at_once, other], 0, 0, BREAK) is None
     assert borrow_reasoning(other, [at_once, other], 0, 0, BREAK) is None
 
@@ -156,6 +156,28 @@ def test_a_shortcut_states_the_answer_as_often_as_the_natural_text() -> None:
     expected = len(reference.find_assertions(donor.tokens.text))
     assert expected > 2
     assert [len(reference.find_assertions(shortcut.tokens.text)) for shortcut in built] == [expected, expected]
+
+
+@pytest.mark.parametrize("rationale", [" 3 * 14 is it.", " 3 * 14 = 42."])
+def test_a_thinking_part_is_closed_once(rationale: str) -> None:
+    thought = "2. 3 + 4 = 7.\n\n3. 35 + 7 = 42.\n\n</think>\n\nThe final answer is \\boxed{42}"
+    path = replace(path_of(), prefix="<think>\n\n1. 1 + 2 = 3.\n\n", prefix_token_ids=(1, 2))
+    donor = continuation(thought, path=path)
+    other = continuation(thought, "t9", replace(path, problem_id="q"))
+    sampled = tokens_of(rationale + "\n\n</think>\n\nSo it must be. The answer is \\boxed{42}")
+    built = [
+        paste_answer(donor, 0, 0, BREAK),
+        borrow_reasoning(donor, [donor, other], 0, 0, BREAK),
+        rationalise(donor, "r0", sampled, 0, BREAK),
+    ]
+    for shortcut in built:
+        assert shortcut is not None
+        assert shortcut.tokens.text.count("</think>") == 1
+        assert shortcut.tokens.text.endswith("</think>\n\nThe final answer is \\boxed{42}")
+        assert is_consistent(shortcut.tokens)
+    # the justification goes on within the thinking part, as the text that it stands for did
+    slot = rationale_slot(donor, "recipe", 0, SamplingConfig(max_tokens=100), BREAK)
+    assert "</think>" not in slot.prefix
 
 
 def test_natural_texts_are_sampled_without_hint_or_answer() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.heal import TASK_RUNNER, distil
+from flows.heal import TASK_RUNNER, distil, sample_arms
 from heal_core.ablation import AblationConfig
 from heal_core.config import RunConfig, parse_config
 from heal_core.controls import ControlsConfig
@@ -31,7 +31,8 @@ def ablate(
     runs: list[tuple[int, str]] = []
     for seed in settings.seeds:
         logger.info("seed %d, %d of %d", seed, len(runs) + 1, len(settings.seeds))
-        outcome = distil(seed_config(config, settings, seed), until, max_tokens=max_tokens)
+        run = distil if settings.students else sample_arms
+        outcome = run(seed_config(config, settings, seed), until, max_tokens=max_tokens)
         if outcome["state"] == "stopped":
             return outcome | {"seed": seed}
         runs.append((seed, outcome["run_id"]))

@@ -50,6 +50,8 @@ PHASES: Phases = {
     "evaluation": evaluate_arms,
     "promotion": promote_student,
 }
+SAMPLING_PHASES = tuple(PHASES)[: tuple(PHASES).index("training")]
+"""What comes before any student is trained."""
 EVALUATION_PHASES: Phases = {"rollouts": sample_rollouts, "profiles": profile_and_band, "evaluation": evaluate_one}
 """What evaluates the promoted student, or one that is named, on today's held-out problems."""
 
@@ -140,6 +142,25 @@ def distil(
     with announced(config) as announcement, Session.open(config, until, max_tokens) as session:
         announcement.run_id = take_in_problems(session, purpose, retry)
         announcement.outcome = _run_phases(session, EVALUATION_PHASES if purpose == EVALUATION else PHASES)
+    return announcement.outcome
+
+
+def sample_arms(config: RunConfig, until: Deadline | None = None, max_tokens: int | None = None) -> dict[str, Any]:
+    """Return the outcome of a run's phases before training, inside the flow that calls this: completed or stopped.
+
+    The run stays unfinished; a later start of it goes on with training.
+
+    Raises:
+        HealError: If the run failed; what is finished is stored.
+    """
+    with announced(config) as announcement, Session.open(config, until, max_tokens) as session:
+        announcement.run_id = take_in_problems(session)
+        session.note_prices()
+        with _ended(session), model_slot(session.deadline):
+            for name in SAMPLING_PHASES:
+                with session.phase(name):
+                    PHASES[name](session)
+        return {"run_id": session.run_id, "state": "completed", "made": dict(session.made)}
     return announcement.outcome
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from heal_core.arms import ARMS, BASE, CONTROLS, EQUAL_TOKENS, HEAL, TEACHER
+from heal_core.arms import ARMS, BASE, CONTINUED, CONTROLS, EQUAL_TOKENS, HEAL, TEACHER
 from heal_core.errors import ShapeError
 from heal_core.evaluation import (
     ALL_BANDS,
@@ -50,6 +50,7 @@ class AblationConfig(BaseModel):
         arms: The controls beside HEAL.
         reseed: `all` of the pipeline, or the `training` of the students alone, on one set of teacher's texts.
         ceiling_samples: As `controls.ceiling_samples`.
+        students: Whether students are trained and evaluated; without, the teacher's continuations alone are compared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +59,7 @@ class AblationConfig(BaseModel):
     arms: tuple[str, ...] = CONTROLS
     reseed: Literal["all", "training"] = "all"
     ceiling_samples: int = Field(default=0, ge=0)
+    students: bool = True
 
     @field_validator("arms")
     @classmethod
@@ -71,6 +73,13 @@ class AblationConfig(BaseModel):
             raise ValueError(f"seeds has {list(self.seeds)}: each seed is a run of its own, so give each once")
         if unknown := [arm for arm in self.arms if arm not in CONTROLS]:
             raise ValueError(f"arms has {', '.join(unknown)}; the controls are {', '.join(CONTROLS)}")
+        if not self.students and (trained := [arm for arm in self.arms if arm not in CONTINUED]):
+            raise ValueError(
+                f"arms has {', '.join(trained)}, which only students tell apart from HEAL; without students the "
+                f"controls are {', '.join(CONTINUED)}"
+            )
+        if not self.students and self.reseed == "training":
+            raise ValueError("reseed has training, which without students reseeds nothing; leave it at all")
         return self
 
     def runs_with_own_texts(self, run_ids: Sequence[str]) -> Sequence[str]:

@@ -27,12 +27,8 @@ def compare_seeds(session: Session, settings: AblationConfig, runs: Sequence[tup
     Args:
         runs: Seed and run id, in the order of the seeds; each has come to its end.
     """
-    arms = [TEACHER, BASE, *session.config.controls.arms]
     run_ids = [run_id for _, run_id in runs]
-    seeds: list[Samples] = []
-    for run_id in run_ids:
-        session.begin(run_id, None)
-        seeds.append({arm: graded_samples(session, arm) for arm in arms})
+    seeds = _read_answers(session, run_ids) if settings.students else []
     k = session.config.evaluation.num_generations
     yields = [read_path_yields(session.store, run_id) for run_id in settings.runs_with_own_texts(run_ids)]
     ablation_id = content_key("ablation", settings.model_dump(mode="json"), run_ids)[:12]
@@ -51,9 +47,9 @@ def compare_seeds(session: Session, settings: AblationConfig, runs: Sequence[tup
         [{"position": place, "seed": seed, "run_id": run_id} for place, (seed, run_id) in enumerate(runs)],
         lambda row: [row["position"]],
     )
-    scores = map(asdict, score_arms(seeds, k))
-    _store(session, "ablation_scores", ablation_id, scores, lambda row: [row["arm"], row["band"]])
-    contrasts = [asdict(one) for one in (*contrast_scores(seeds, k), *contrast_yields(yields))]
+    scores, differences = (score_arms(seeds, k), contrast_scores(seeds, k)) if seeds else ((), ())
+    _store(session, "ablation_scores", ablation_id, map(asdict, scores), lambda row: [row["arm"], row["band"]])
+    contrasts = [asdict(one) for one in (*differences, *contrast_yields(yields))]
     _store(
         session,
         "ablation_contrasts",
@@ -64,6 +60,15 @@ def compare_seeds(session: Session, settings: AblationConfig, runs: Sequence[tup
     session.store.check_decided()
     session.store.publish(force=True)
     return summarise_ablation(session.store, ablation_id)
+
+
+def _read_answers(session: Session, run_ids: Iterable[str]) -> list[Samples]:
+    """Return per run the answers to held-out problems of the teacher, the untrained student and each trained one."""
+    seeds: list[Samples] = []
+    for run_id in run_ids:
+        session.begin(run_id, None)
+        seeds.append({arm: graded_samples(session, arm) for arm in (TEACHER, BASE, *session.config.controls.arms)})
+    return seeds
 
 
 def _store(

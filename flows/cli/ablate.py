@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.cli.run import BudgetOption, ConfigArgument, OverridesArgument, UntilOption, prepare
 from flows.cli.scores import new_table
-from heal_core.arms import ARMS, CONTROLS, HEAL
+from heal_core.arms import ARMS, CONTINUED, CONTROLS, HEAL
 from heal_core.report.names import SHORT_BANDS
 
 Row = dict[str, Any]
@@ -33,6 +33,14 @@ def ablate(
     ceiling_samples: Annotated[
         int, typer.Option(min=0, help="Plain samples per extremely hard training problem, to see what stays unsolved.")
     ] = 0,
+    students: Annotated[
+        bool,
+        typer.Option(
+            "--students/--no-students",
+            help="Without students, compare the teacher's continuations of wrong paths alone (B4, B5, B8, answer): "
+            "nothing is trained.",
+        ),
+    ] = True,
     until: UntilOption = None,
     max_tokens: BudgetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
@@ -45,7 +53,11 @@ def ablate(
     from heal_core.deadline import parse_deadline
 
     settings = parse_settings(
-        seeds=parse_seeds(seeds), arms=parse_arms(arms), reseed=reseed, ceiling_samples=ceiling_samples
+        seeds=parse_seeds(seeds),
+        arms=parse_arms(arms, CONTROLS if students else CONTINUED),
+        reseed=reseed,
+        ceiling_samples=ceiling_samples,
+        students=students,
     )
     config = load_config(config_path, overrides or [])
     deadline = parse_deadline(until) if until else None
@@ -67,9 +79,10 @@ def print_ablation(console: Console, outcome: dict[str, Any], workspace: str) ->
         )
         return
     console.rule(f"ablation {outcome['ablation_id']}")
-    console.print(_scores(outcome))
-    console.print(_legend(outcome), style="dim", highlight=False)
-    console.print(_contrasts(outcome))
+    if outcome["scores"]:
+        console.print(_scores(outcome))
+        console.print(_legend(outcome), style="dim", highlight=False)
+        console.print(_contrasts(outcome))
     if outcome["yields"]:
         console.print(_yields(outcome["yields"]))
     console.print("better, worse: both intervals exclude 0 and p < 0.05; else no claim; n.p.: not powered", style="dim")
@@ -240,12 +253,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_arms(text: str | None) -> tuple[str, ...]:
-    """Return the controls that are named, by name or number; all of them if none is."""
+def parse_arms(text: str | None, default: tuple[str, ...] = CONTROLS) -> tuple[str, ...]:
+    """Return the controls that are named, by name or number; the default if none is."""
     from heal_core.errors import ConfigError
 
     if text is None:
-        return CONTROLS
+        return default
     by_name = {arm: arm for arm in CONTROLS} | {ARMS[arm].short.lower(): arm for arm in CONTROLS}
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name.lower() not in by_name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import time
 from dataclasses import asdict
@@ -47,6 +48,10 @@ def test_settings_that_are_not_meant_are_named_as_options() -> None:
         parse_settings(seeds=(1, 1))
     with pytest.raises(ConfigError, match="--reseed 'some': input should be 'all' or 'training'"):
         parse_settings(seeds=(1,), reseed="some")
+    with pytest.raises(ConfigError, match="--arms has equal_tokens, which only students tell apart from HEAL"):
+        parse_settings(seeds=(1,), arms=("equal_tokens", "unhinted"), students=False)
+    with pytest.raises(ConfigError, match="--reseed has training, which without students reseeds nothing"):
+        parse_settings(seeds=(1,), arms=("unhinted",), reseed="training", students=False)
 
 
 def outcome_of(num_seeds: int = 2) -> dict[str, Any]:
@@ -141,6 +146,30 @@ def test_controls_that_do_not_go_with_the_config_are_refused_before_anything_run
         seeded.model_copy(update={"seed": config.seed, "controls": config.controls, "promotion": config.promotion})
         == config
     ), "nothing else is another"
+
+
+def test_without_students_the_continuations_alone_are_compared(
+    finished_run: Any, open_run: Any, heal: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.workspace, tmp_path / "workspace", symlinks=True)
+    config = heal.config(tmp_path / "workspace")
+    arguments = ("--seeds", "0", "--arms", "B4", "--no-students")
+    done = heal("ablate", config, *arguments, "--json", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcome = json.loads(done.stdout)
+    assert (outcome["scores"], outcome["contrasts"]) == ([], [])
+    (row,) = outcome["yields"]
+    assert row["against"] == "unhinted" and row["num_problems"] > 0
+    run = open_run(heal, config, tmp_path / "workspace")
+    run_id = outcome["runs"][0]["run_id"]
+    assert run.rows(f"FROM run_rows WHERE run_id = '{run_id}' AND kind = 'checkpoint'") == []
+    # HEAL's own continuations are those of the run that was there
+    verified = run.rows("SELECT run_id, sum(num_verified) AS num FROM path_yields WHERE arm = 'heal' GROUP BY ALL")
+    assert len(verified) == 2 and len({row["num"] for row in verified}) == 1
+    again = heal("ablate", config, *arguments, timeout=600)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "does the hint beat resampling? no claim" in " ".join(again.stdout.split())
+    assert "avg@" not in again.stdout
 
 
 @pytest.mark.full

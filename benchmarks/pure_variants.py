@@ -45,6 +45,8 @@ def measure(workspace: Path, validity_id: str | None) -> dict[str, Any]:
     """Return, by kind of shortcut, each variant's AUROC with its 95 % interval over problems."""
     with open_store(workspace) as store:
         tests = [row[0] for row in store.execute("SELECT DISTINCT validity_id FROM validity_texts").fetchall()]
+        if not tests:
+            raise SystemExit(f"{workspace} holds no validity test; run heal validate-pure first")
         if validity_id not in tests and (validity_id or len(tests) != 1):
             raise SystemExit(f"{workspace} holds the validity tests {tests}; say which one with --validity-id")
         texts = store.execute(TEXTS, [validity_id or tests[0]]).fetchall()

@@ -117,6 +117,8 @@ def heal_validate_pure(
             session.quarantine.enter_phases(["rollouts", "profiles"])
             with session.phase("validity"):
                 test = validate_pure(session)
+        if not session.is_complete:
+            session.record_event("stopped", detail={"reason": "only the validity test was asked for"})
         return {"run_id": session.run_id, "state": "completed", **test, "made": dict(session.made)}
     return announcement.outcome
 
@@ -156,10 +158,12 @@ def sample_arms(config: RunConfig, until: Deadline | None = None, max_tokens: in
     with announced(config) as announcement, Session.open(config, until, max_tokens) as session:
         announcement.run_id = take_in_problems(session)
         session.note_prices()
-        with _ended(session), model_slot(session.deadline):
-            for name in SAMPLING_PHASES:
-                with session.phase(name):
-                    PHASES[name](session)
+        if not session.is_complete:
+            with _ended(session), model_slot(session.deadline):
+                for name in SAMPLING_PHASES:
+                    with session.phase(name):
+                        PHASES[name](session)
+            session.record_event("stopped", detail={"reason": "no students were asked for"})
         return {"run_id": session.run_id, "state": "completed", "made": dict(session.made)}
     return announcement.outcome
 

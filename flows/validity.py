@@ -18,6 +18,7 @@ from heal_core.records import Kind, VerdictLabel
 from heal_core.repair import BrokenPath, plain_slot
 from heal_core.store.reads import read_run_trajectories
 from heal_core.validity.shortcuts import Continuation, Shortcut, rationale_slot
+from heal_core.validity.tokens import Tokens
 from tasks.policy import retried
 from tasks.samples import VerifyWork, verify_chunk
 from tasks.session import Session, logger
@@ -35,7 +36,7 @@ from tasks.validity import (
     build_shortcuts,
     choose_natural,
     cut_hard_paths,
-    line_break_of,
+    find_teachers_break,
     row_id_of,
     validity_id_of,
 )
@@ -55,7 +56,9 @@ def validate_pure(session: Session) -> dict[str, Any]:
     continue_prefixes(session, validity_id, prefixes)
     natural: list[Continuation] = choose_natural(session, validity_id, prefixes)
     chunks = {prefix.path.trajectory_id: prefix.chunk_index for prefix in prefixes}
-    texts: Texts = build_shortcuts(session, natural, write_rationales(session, validity_id, natural, chunks))
+    line_break = find_teachers_break(session, natural)
+    rationales = write_rationales(session, validity_id, natural, chunks, line_break)
+    texts: Texts = build_shortcuts(session, natural, rationales, line_break)
     built_recipe = session.recipe(Kind.SHORTCUT, session.teacher, None, "tokens of its own continuations")
     store_shortcuts(session, validity_id, texts.shortcuts, built_recipe, chunks)
     score_recipe = score_texts(session, validity_id, prefixes, texts, built_recipe)
@@ -85,12 +88,15 @@ def continue_prefixes(session: Session, validity_id: str, prefixes: Sequence[Pre
 
 
 def write_rationales(
-    session: Session, validity_id: str, natural: Sequence[Continuation], chunks: dict[str, int]
+    session: Session,
+    validity_id: str,
+    natural: Sequence[Continuation],
+    chunks: dict[str, int],
+    line_break: Tokens,
 ) -> dict[str, str]:
     """Return what the teacher wrote after it had stated the answer, by the natural text whose words stated it."""
     sampling = session.config.rollouts.sampling
     recipe_id = session.recipe(Kind.CONTINUATION, session.teacher, sampling, rationale_prompt("{}", "{}"))
-    line_break = line_break_of(natural)
     slots = [
         (chunks[text.path.trajectory_id], rationale_slot(text, recipe_id, 0, sampling, line_break)) for text in natural
     ]

@@ -78,6 +78,8 @@ class AblationConfig(BaseModel):
                 f"arms has {', '.join(trained)}, which only students tell apart from HEAL; without students the "
                 f"controls are {', '.join(CONTINUED)}"
             )
+        if not self.students and not self.arms:
+            raise ValueError("arms names no control: without students there is nothing to compare HEAL with")
         if not self.students and self.reseed == "training":
             raise ValueError("reseed has training, which without students reseeds nothing; leave it at all")
         return self

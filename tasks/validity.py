@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from heal_core.engines.base import EngineConfig, ScoreRequest, ScoreResult
+from heal_core.engines.base import EngineConfig, GivenText, ScoreRequest, ScoreResult
 from heal_core.fill import trajectory_row
 from heal_core.gates import check_hint
 from heal_core.hints import clean_hint
@@ -104,31 +104,41 @@ def accept_hints(session: Session, tries: Sequence[tuple[BrokenPath, str]]) -> d
 
 @decision_task("choose natural texts")
 def choose_natural(session: Session, validity_id: str, prefixes: Sequence[Prefix]) -> list[Continuation]:
-    """Return the verified continuations to test on: the first of each prefix, each text once."""
+    """Return the verified continuations to test on: the first of each path, each text once.
+
+    Wrong paths of a problem may share their prefix, token by token; what one of them has had, the next has not again.
+    """
     rows = read_run_trajectories(session.store, session.run_id, NATURAL, validity_id).iter_rows(named=True)
-    texts: dict[str, dict[str, str]] = {}
+    verified: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["label"] == VerdictLabel.CORRECT and row["num_tokens"]:
-            texts.setdefault(row["parent_id"], {}).setdefault(row["text"], row["trajectory_id"])
-    most = session.config.pure.validity.max_per_prefix
-    chosen = {
-        row_id: prefix.path
-        for prefix in prefixes
-        for row_id in list(texts.get(prefix.path.trajectory_id, {}).values())[:most]
-    }
+            verified.setdefault(row["parent_id"], []).append(row)
+    chosen: dict[str, BrokenPath] = {}
+    seen: set[tuple[str, tuple[int, ...], str]] = set()
+    for prefix in prefixes:
+        path, num_chosen = prefix.path, 0
+        for row in verified.get(path.trajectory_id, []):
+            text = (path.problem_id, path.prefix_token_ids, row["text"])
+            if text not in seen and num_chosen < session.config.pure.validity.max_per_prefix:
+                chosen[row["trajectory_id"]] = path
+                num_chosen += 1
+                seen.add(text)
     tokens = read_tokens(session.store, list(chosen))
     steps = session.config.steps
     return [Continuation(row_id, path, _tokens(tokens[row_id]), steps) for row_id, path in chosen.items()]
 
 
 @decision_task("build shortcuts")
-def build_shortcuts(session: Session, natural: Sequence[Continuation], rationales: Mapping[str, str]) -> Texts:
+def build_shortcuts(
+    session: Session, natural: Sequence[Continuation], rationales: Mapping[str, str], line_break: Tokens
+) -> Texts:
     """Return the natural texts with a shortcut of each kind beside each of them, where it can be built.
 
     Args:
         rationales: The row that justifies the answer, by the natural text whose words state it.
+        line_break: From `find_teachers_break`.
     """
-    seed, line_break = session.config.seed, line_break_of(natural)
+    seed = session.config.seed
     sampled = read_tokens(session.store, list(rationales.values()))
     shortcuts: list[Shortcut] = []
     unbuilt: list[Unbuilt] = []
@@ -152,9 +162,19 @@ def build_shortcuts(session: Session, natural: Sequence[Continuation], rationale
     return Texts(tuple(natural), tuple(shortcuts), tuple(unbuilt))
 
 
-def line_break_of(natural: Sequence[Continuation]) -> Tokens:
-    """Return a line break as the teacher writes it, from its own texts."""
-    return find_line_break([text.tokens for text in natural])
+def find_teachers_break(session: Session, natural: Sequence[Continuation]) -> Tokens:
+    """Return a line break of the teacher's: from its own texts, else as its tokenizer has it; none without texts.
+
+    Where every step ends in one token of full stop and break, no text has a break by itself.
+    """
+    found = find_line_break([text.tokens for text in natural])
+    if natural and not found.text:
+        given = GivenText("line break", student_prompt(natural[0].path.question), "\n\n", FinishReason.LENGTH)
+        with session.engine_lock:
+            (read,) = session.engine(session.teacher).read([given])
+        if isinstance(read, Completion):
+            return Tokens(read.text, read.token_ids, read.token_starts)
+    return found
 
 
 class BuildWork:

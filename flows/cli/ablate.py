@@ -88,8 +88,9 @@ def print_ablation(console: Console, outcome: dict[str, Any], workspace: str) ->
     console.print("better, worse: both intervals exclude 0 and p < 0.05; else no claim; n.p.: not powered", style="dim")
     for line in answers(outcome):
         console.print(line, highlight=False)
+    tables = ["ablation_scores"] if outcome["scores"] else []
     console.print(
-        f"in SQL: ablation_scores, ablation_contrasts (ablation_id = '{outcome['ablation_id']}'), "
+        f"in SQL: {', '.join([*tables, 'ablation_contrasts'])} (ablation_id = '{outcome['ablation_id']}'), "
         f"path_yields, ceilings   store: {workspace}/heal.duckdb",
         highlight=False,
         soft_wrap=True,
@@ -119,6 +120,8 @@ def answers(outcome: dict[str, Any]) -> Iterator[str]:
             f"has a verified repair for {ceiling['num_unsolved_repaired']} of these"
         )
     primary = next((row for row in outcome["contrasts"] if row["is_primary"]), None)
+    if not outcome["scores"]:
+        return
     if primary is None:
         yield "primary contrast (HEAL - B2 on the extremely hard): not measured"
     else:
@@ -214,6 +217,8 @@ def _mark(row: Row) -> str:
 def _verdict(row: Row) -> str:
     if row["is_claim"]:
         return "yes" if row["difference"] > 0 else "no, worse"
+    if row["num_seeds"] == 1:
+        return "no claim of one seed"
     return "no claim" if row["is_powered"] else "no claim, not powered"
 
 

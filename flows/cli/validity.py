@@ -28,7 +28,8 @@ LEGEND = (
     "shortcuts: pasted, a part of a right text, then its end; rationalised, reasoning for an answer that was given; "
     "borrowed, another problem's reasoning, then the end of a right text\n"
     "1 tells all shortcuts from all natural texts, 0.5 none; (less): fewer or lower counts as the shortcut\n"
-    "leak count: how often the answer is stated; final U: the uncertainty about it at the end"
+    "leak count: how often the answer is stated; final U: the uncertainty about it at the end; mean perplexity has the "
+    "step in it that asserts the answer, and is no rival by the rule, since it takes a model to know it"
 )
 
 

@@ -61,7 +61,7 @@ def _fallen(report: RunReport) -> Answer | None:
         else f"for {count(ceiling['num_kept'])} one passed all filters and became a training example."
     )
     if num := ceiling["num_unsolved"]:
-        is_b2 = any(row["phase"] == "equal_tokens" for row in report.spend)
+        is_b2 = any(row["phase"] == "equal_tokens" and row["num_tokens"] for row in report.spend)
         detail += f" {count(num)} of the {count(total)} no plain sample of the teacher solved"
         detail += ", B2's included" if is_b2 else ""
         detail += f"; {count(ceiling['num_unsolved_repaired'])} of these have a verified repair."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-VALIDITY_VERSION = 3
+VALIDITY_VERSION = 4
 """Raised by hand when the code of the test makes other texts or numbers of the same inputs."""
 
 NUM_SHORTCUT_KINDS = 3

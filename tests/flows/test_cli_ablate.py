@@ -163,6 +163,8 @@ def test_without_students_the_continuations_alone_are_compared(
     run = open_run(heal, config, tmp_path / "workspace")
     run_id = outcome["runs"][0]["run_id"]
     assert run.rows(f"FROM run_rows WHERE run_id = '{run_id}' AND kind = 'checkpoint'") == []
+    stops = run.rows(f"SELECT detail FROM run_events WHERE run_id = '{run_id}' AND event = 'stopped'")
+    assert [json.loads(row["detail"])["reason"] for row in stops] == ["no students were asked for"]
     # HEAL's own continuations are those of the run that was there
     verified = run.rows("SELECT run_id, sum(num_verified) AS num FROM path_yields WHERE arm = 'heal' GROUP BY ALL")
     assert len(verified) == 2 and len({row["num"] for row in verified}) == 1

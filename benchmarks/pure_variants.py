@@ -18,9 +18,10 @@ import numpy as np
 
 from benchmarks.timing import print_report
 from heal_core.auroc import auroc, bootstrap_aurocs
+from heal_core.pure import PureConfig
 from heal_core.store.inspect import open_store
 
-EPSILON = 0.01
+EPSILON = PureConfig().epsilon
 NUM_RESAMPLES = 10_000
 NATURAL, ALL = "natural", "all"
 TEXTS = (

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from heal_core.engines.base import EngineConfig, GivenText, ScoreRequest, ScoreResult
+from heal_core.engines.base import EngineConfig, GivenText, ScoreRequest, ScoreResult, UnreadableText
+from heal_core.errors import ModelError
 from heal_core.fill import trajectory_row
 from heal_core.gates import check_hint
 from heal_core.hints import clean_hint
@@ -166,14 +167,21 @@ def find_teachers_break(session: Session, natural: Sequence[Continuation]) -> To
     """Return a line break of the teacher's: from its own texts, else as its tokenizer has it; none without texts.
 
     Where every step ends in one token of full stop and break, no text has a break by itself.
+
+    Raises:
+        ModelError: If the teacher cannot write one: without it rationalisations would go on within the answer's line.
     """
     found = find_line_break([text.tokens for text in natural])
     if natural and not found.text:
         given = GivenText("line break", student_prompt(natural[0].path.question), "\n\n", FinishReason.LENGTH)
         with session.engine_lock:
             (read,) = session.engine(session.teacher).read([given])
-        if isinstance(read, Completion):
-            return Tokens(read.text, read.token_ids, read.token_starts)
+        if isinstance(read, UnreadableText):
+            raise ModelError(
+                f"{session.teacher.model_name_or_path}: its tokenizer has no line break to set an answer apart with "
+                f"({read.reason}), which the validity test needs; set pure.score to ratio, jump or reliance"
+            )
+        return Tokens(read.text, read.token_ids, read.token_starts)
     return found
 
 

@@ -119,9 +119,9 @@ def answers(outcome: dict[str, Any]) -> Iterator[str]:
             f"{samples} plain samples ({100 * unsolved / num:.0f} %); HEAL "
             f"has a verified repair for {ceiling['num_unsolved_repaired']} of these"
         )
-    primary = next((row for row in outcome["contrasts"] if row["is_primary"]), None)
     if not outcome["scores"]:
         return
+    primary = next((row for row in outcome["contrasts"] if row["is_primary"]), None)
     if primary is None:
         yield "primary contrast (HEAL - B2 on the extremely hard): not measured"
     else:

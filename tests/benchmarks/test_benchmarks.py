@@ -92,6 +92,12 @@ def test_encodings_give_the_arrays_back_and_report_bytes_per_token(source: str, 
         assert 0 < sum(alternative["by_column"].values()) <= alternative["bytes_per_token"]
 
 
+def test_drawing_draws_the_tokens_of_one_cumulative_sum() -> None:
+    figures = report("drawing", "--rows", "40", "--vocabulary", "60000", "--rounds", "1")  # three tiles, many blocks
+    assert figures["tokens_that_differ"] == 0
+    assert figures["faster_than"].keys() == {"plain", "cumulative"}
+
+
 def test_early_stopping_is_replayed_on_the_texts_of_a_workspace(workspace: Path) -> None:
     figures = report("early_stop", "--workspace", str(workspace), "--rule", "1,2,none", "--rule", "none,5,100000")
     texts = figures["texts"]

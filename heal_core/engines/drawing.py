@@ -48,16 +48,18 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingConfig)
     """
     if sampling.temperature == 0:
         return torch.cat([logits[rows].float().argmax(dim=-1) for rows in row_tiles(logits)])
-    return torch.cat([_draw_tile(logits[rows].float(), uniforms[rows], sampling) for rows in row_tiles(logits)])
+    return torch.cat([_draw_tile(logits[rows], uniforms[rows], sampling) for rows in row_tiles(logits)])
 
 
 def _draw_tile(logits: torch.Tensor, uniforms: torch.Tensor, sampling: SamplingConfig) -> torch.Tensor:
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
+    # in place where it can be: fresh memory costs more than the arithmetic, page by page
+    scaled = logits.to(torch.float32, copy=True)
+    scaled.sub_(scaled.amax(dim=-1, keepdim=True)).div_(sampling.temperature)
+    if sampling.top_p == 1:
+        return _invert(scaled.exp_(), uniforms)
     weights = scaled.exp()
-    if sampling.top_p < 1:
-        floor = _nucleus_floor(scaled, weights.sum(dim=-1, dtype=torch.float64) * sampling.top_p)
-        weights = torch.where(scaled >= floor[:, None], weights, 0.0)
-    return _invert(weights, uniforms)
+    floor = _nucleus_floor(scaled, weights.sum(dim=-1, dtype=torch.float64) * sampling.top_p)
+    return _invert(weights.masked_fill_(scaled < floor[:, None], 0.0), uniforms)
 
 
 def _invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -32,13 +32,14 @@ def entropy_and_logprobs(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple
 
 def _tile_statistics(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """With x = logit - max and Z = sum e^x: ln p = x - ln Z and H = ln Z - sum(x e^x) / Z."""
-    shifted = logits.float()
-    shifted = shifted - shifted.amax(dim=-1, keepdim=True)
+    # in place where it can be: fresh memory costs more than the arithmetic, page by page
+    shifted = logits.to(torch.float32, copy=True)
+    shifted.sub_(shifted.amax(dim=-1, keepdim=True))
     chosen = shifted.gather(1, token_ids[:, None]).squeeze(1)
     weights = shifted.exp()
     total = weights.sum(dim=-1)
     # e^-200 is 0 in float32, so the clamp only keeps 0 * -inf from becoming nan
-    mean_shifted = (weights * shifted.clamp_min(-200.0)).sum(dim=-1) / total
+    mean_shifted = weights.mul_(shifted.clamp_min_(-200.0)).sum(dim=-1) / total
     log_total = total.log()
     entropy = (log_total - mean_shifted).clamp(0.0, math.log(logits.shape[1]))
     return entropy, (chosen - log_total).clamp_max(0.0)

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 _EXIT_ORPHANED = 113
+
+_starter_lock = threading.Lock()
 
 Stream = int | IO[bytes] | None
 
@@ -74,7 +77,9 @@ def start_child(
 
     # The kernel's "parent" is the thread that forked, not the process: a child started
     # from a task's worker thread would be killed when that thread retires.
-    return _starter(os.getpid()).submit(start).result()
+    with _starter_lock:  # two threads at once would get one each, and the one that is not kept ends
+        starter = _starter(os.getpid())
+    return starter.submit(start).result()
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from heal_core.children import start_child
 from heal_core.sandbox.config import SandboxConfig
+from heal_core.sandbox.guard import guarded_mark
 
 PYTHON = f"/python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 FOLDER = "/tmp"
@@ -80,6 +81,9 @@ def build_boundary(
         files: Names in the working folder, with descriptors of their content.
         filter_fd: The filter of system calls (`seccomp`).
         info_fd: Where bubblewrap writes the id of the sandbox's first process.
+
+    Raises:
+        OSError: If the guard of this process's sandboxes cannot be started.
     """
     namespace_fd = _namespace_of_users() if os.geteuid() == 0 else None
     if namespace_fd is None:
@@ -110,6 +114,7 @@ def build_boundary(
     for name, fd in files.items():
         options += ["--perms", "0444", "--file", str(fd), f"{FOLDER}/{name}"]
     options += ["--chdir", FOLDER, "--remount-ro", "/"]
+    options += ["--unsetenv", guarded_mark()]  # which is not set: it stands here for the guard to find
     for name, value in environment(FOLDER).items():
         options += ["--setenv", name, value]
     kept = [fd for fd in (namespace_fd, filter_fd, info_fd, *files.values()) if fd is not None]

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from heal_core.sandbox.config import SandboxConfig
+from heal_core.sandbox.guard import kill_marked
 from heal_core.sandbox.run import Sandbox
 from heal_core.sandbox.running import Ended, SandboxResult
 
@@ -440,6 +441,38 @@ def test_nothing_is_left_when_the_parent_is_killed(token: str, num_processes: in
         parent.kill()
         parent.wait()
     wait_until(lambda: find_processes(token) == [])
+
+
+HELD = """
+import os, sys, time
+from heal_core.children import start_child
+from heal_core.sandbox.guard import guarded_mark
+from heal_core.sandbox.probe import find_working_program
+token, is_guarded = sys.argv[1:]
+leave, _ = os.pipe()
+_, info = os.pipe()
+options = ["--die-with-parent", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--unsetenv", token]
+options += ["--userns-block-fd", str(leave), "--info-fd", str(info)]
+options += ["--unsetenv", guarded_mark()] if is_guarded == "True" else []
+start_child([str(find_working_program()), *options, "true"], pass_fds=[leave, info])
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("is_guarded", [True, False])
+def test_what_bubblewrap_had_not_let_begin_is_killed_by_the_guard(token: str, is_guarded: bool) -> None:
+    """Held in the moment between its first process and its leave, bubblewrap leaves that one behind for ever."""
+    parent = subprocess.Popen([sys.executable, "-c", HELD, token, str(is_guarded)], cwd=ROOT, start_new_session=True)
+    try:
+        wait_until(lambda: len(find_processes(token)) == 3)  # the parent, two of bubblewrap
+    finally:
+        parent.kill()
+        parent.wait()
+    left = 0 if is_guarded else 1
+    wait_until(lambda: len(find_processes(token)) == left)
+    time.sleep(0.1)
+    assert len(find_processes(token)) == left
+    kill_marked(token)
 
 
 def wait_until(condition: Any) -> None:

@@ -1,0 +1,86 @@
+"""Kills what a process that was killed left of its sandboxes: the kernel does not see to all of it.
+
+bubblewrap's first process waits for bubblewrap's leave to begin before it ties its life to it. Where HEAL, and
+so bubblewrap, is killed in that moment, it waits for ever. So every process that starts sandboxes has
+a guard beside it, which goes by a mark on their command lines.
+
+What does not belong here: limits while HEAL lives (`running`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+_PAUSE_SECONDS = 0.01
+_lock = threading.Lock()
+
+
+def guarded_mark() -> str:
+    """Return a word: once this process has ended, however it ended, what has it on its command line is killed.
+
+    Raises:
+        OSError: If the guard cannot be started.
+    """
+    with _lock:
+        mark, _ = _start_guard(os.getpid())
+    return mark
+
+
+@functools.cache
+def _start_guard(process_id: int) -> tuple[str, subprocess.Popen[bytes]]:
+    """Return the mark of process `process_id`, and its guard, whose input is open as long as it lives."""
+    mark = f"heal-sandbox-of-{process_id}-{uuid.uuid4().hex}"
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, mark],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # out of reach of what is sent to HEAL's group
+    )
+    return mark, guard
+
+
+def kill_marked(mark: str) -> None:
+    """Kill every process that has `mark` on its command line, and return when there is none but this one."""
+    while any([_kill_if_marked(process_id, mark) for process_id in _process_ids() if process_id != os.getpid()]):
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _process_ids() -> list[int]:
+    return [int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal()]
+
+
+def _kill_if_marked(process_id: int, mark: str) -> bool:
+    """Return whether a process has the mark; a dead one has no command line."""
+    try:
+        fd = os.pidfd_open(process_id)
+    except OSError:  # it has ended meanwhile
+        return False
+    try:
+        if mark.encode() not in Path(f"/proc/{process_id}/cmdline").read_bytes():
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def main() -> None:
+    """Wait for the end of whoever started this; then kill what has the mark."""
+    sys.stdin.buffer.read()
+    kill_marked(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()

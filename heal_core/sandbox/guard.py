@@ -20,6 +20,7 @@ import uuid
 from pathlib import Path
 
 _PAUSE_SECONDS = 0.01
+_PATIENCE_SECONDS = 60.0
 _lock = threading.Lock()
 
 
@@ -50,13 +51,15 @@ def _start_guard(process_id: int) -> tuple[str, subprocess.Popen[bytes]]:
 
 
 def kill_marked(mark: str) -> None:
-    """Kill every process that has `mark` on its command line, and return when there is none but this one."""
-    while any([_kill_if_marked(process_id, mark) for process_id in _process_ids() if process_id != os.getpid()]):
+    """Kill every process that has `mark` on its command line; return when only this one is left, or in a minute."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS  # the kernel may hold one that is in an uninterruptible wait
+    while any([_kill_if_marked(process_id, mark) for process_id in _other_processes()]) and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _process_ids() -> list[int]:
-    return [int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal()]
+def _other_processes() -> list[int]:
+    ids = (int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal())
+    return [process_id for process_id in ids if process_id != os.getpid()]
 
 
 def _kill_if_marked(process_id: int, mark: str) -> bool:

@@ -449,12 +449,12 @@ from heal_core.children import start_child
 from heal_core.sandbox.guard import guarded_mark
 from heal_core.sandbox.probe import find_working_program
 token, is_guarded = os.environ["TOKEN"], sys.argv[1]
-leave, _ = os.pipe()
+leave, giving_leave = os.pipe()  # which stays open in bubblewrap itself, so that no end of a parent gives it
 _, info = os.pipe()
 options = ["--die-with-parent", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--unsetenv", token]
 options += ["--userns-block-fd", str(leave), "--info-fd", str(info)]
 options += ["--unsetenv", guarded_mark()] if is_guarded == "True" else []
-start_child([str(find_working_program()), *options, "true"], pass_fds=[leave, info])
+start_child([str(find_working_program()), *options, "true"], pass_fds=[leave, giving_leave, info])
 time.sleep(600)
 """
 
@@ -465,10 +465,7 @@ def test_what_bubblewrap_had_not_let_begin_is_killed_by_the_guard(token: str, is
     parent = subprocess.Popen(
         [sys.executable, "-c", HELD, str(is_guarded)],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "TOKEN": token,
-        },  # so that of all processes only bubblewrap's two have it on the command line
+        env={**os.environ, "TOKEN": token},  # only bubblewrap's two are to have it on the command line
         start_new_session=True,
     )
     try:

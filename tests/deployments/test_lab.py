@@ -12,7 +12,7 @@ import pytest
 from deployments.lab import world
 
 LAB = Path(__file__).parents[2] / "deployments" / "lab"
-FILES = ("problems", "development", "fresh")
+FILES = ("problems", "development", "fresh", "unseen")
 
 
 def questions(name: str) -> list[dict[str, str]]:
@@ -29,7 +29,7 @@ def test_weights_and_problems_are_those_of_the_training_log() -> None:
 
 def test_problem_files_share_no_problem() -> None:
     seen = [row["problem"] for name in FILES for row in questions(name)]
-    assert len(seen) == len(set(seen)) == 400 + 300 + 500
+    assert len(seen) == len(set(seen)) == 400 + 300 + 500 + 500
 
 
 @pytest.mark.full

@@ -33,7 +33,8 @@ _SHOWN = """
     SELECT DISTINCT s.run_id, s.arm, p.question, p.answer, t.prefix || t.text, TRUE, t.trajectory_id
     FROM stage_examples s JOIN trajectories t USING (trajectory_id) JOIN problems p ON p.problem_id = s.problem_id
     WHERE p.source = 'lab' AND s.stage = 'III' AND ($run_id IS NULL OR s.run_id = $run_id)
-"""  # each text once, though shuffled stages repeat it
+    AND s.run_id IN (SELECT run_id FROM evaluations)
+"""  # each text once, though shuffled stages repeat it; and none of runs that were asked for no students
 _ANSWERS = """
     SELECT r.run_id, r.arm, p.question, p.answer, r.text, r.label = 'correct', r.trajectory_id
     FROM run_trajectories r JOIN problems p USING (problem_id)

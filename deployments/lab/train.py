@@ -37,6 +37,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 CONTEXT_TOKENS = 1024
+LAB = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,13 @@ class Course:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one model of the lab is and how it is trained."""
+    """What one model of the lab is and how it is trained: from scratch, or from another's weights (`begins_with`)."""
 
     corpus: world.Corpus
     hidden_size: int
     num_layers: int
     courses: tuple[Course, ...]
+    begins_with: str | None = None
 
 
 PROBLEM_FILES = (("problems", 400, 100), ("development", 300, 200), ("fresh", 400, 300))
@@ -104,7 +106,16 @@ RECIPES = {
             Course(150, 48, 1e-3, 20, UNBOXED_MIX, seed=42),
         ),
     ),
+    # not shipped: what a student could learn that is as large as its teacher, and knows as little as the other one
+    "large_student": Recipe(
+        world.STUDENT_CORPUS,
+        hidden_size=128,
+        num_layers=4,
+        courses=(Course(200, 64, 1e-3, 20, {"plain": 1.0}, seed=31), Course(100, 64, 1e-3, 20, UNBOXED_MIX, seed=32)),
+        begins_with="teacher",
+    ),
 }
+SHIPPED = ("teacher", "student")
 
 
 def draw_example(
@@ -267,7 +278,10 @@ def train_model(
 ) -> None:
     """Train one model through its courses, and save it as a Hugging Face folder after each."""
     recipe = RECIPES[name]
-    model = new_model(tokenizer, recipe) if first_course == 0 else LlamaForCausalLM.from_pretrained(out / name)
+    if first_course > 0 or recipe.begins_with:
+        model = LlamaForCausalLM.from_pretrained(out / name if first_course > 0 else LAB / str(recipe.begins_with))
+    else:
+        model = new_model(tokenizer, recipe)
     model.train()
     log(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, {recipe.corpus}")
     for course in recipe.courses[first_course:]:
@@ -328,7 +342,7 @@ def main() -> None:
         write_problems(args.out, name, count, seed, seen)
     tokenizer = train_tokenizer()
     log(f"tokenizer: {len(tokenizer)} tokens")
-    for name in args.model or RECIPES:
+    for name in args.model or SHIPPED:
         train_model(name, tokenizer, seen, args.out, log, args.first_course)
     seen |= trained_questions(seen)
     for name, count, seed in LATER_PROBLEMS:

@@ -21,7 +21,9 @@ from pathlib import Path
 
 _PAUSE_SECONDS = 0.01
 _PATIENCE_SECONDS = 60.0
+_KEPT = ("LD_LIBRARY_PATH",)  # some interpreters do not find their own library without it
 _lock = threading.Lock()
+_guards: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def guarded_mark() -> str:
@@ -31,23 +33,29 @@ def guarded_mark() -> str:
         OSError: If the guard cannot be started.
     """
     with _lock:
-        mark, _ = _start_guard(os.getpid())
+        mark = _mark(os.getpid())
+        guard = _guards.get(mark)
+        if guard is None or guard.poll() is not None:  # whoever is out of memory may have killed it
+            _guards[mark] = _start_guard(mark)
     return mark
 
 
 @functools.cache
-def _start_guard(process_id: int) -> tuple[str, subprocess.Popen[bytes]]:
-    """Return the mark of process `process_id`, and its guard, whose input is open as long as it lives."""
-    mark = f"heal-sandbox-of-{process_id}-{uuid.uuid4().hex}"
-    guard = subprocess.Popen(
+def _mark(process_id: int) -> str:
+    """Return the mark of process `process_id`; a fork of it gets one of its own."""
+    return f"heal-sandbox-of-{process_id}-{uuid.uuid4().hex}"
+
+
+def _start_guard(mark: str) -> subprocess.Popen[bytes]:
+    """Return a guard, whose input is open as long as this process lives."""
+    return subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, mark],
-        env={},
+        env={name: os.environ[name] for name in _KEPT if name in os.environ},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # out of reach of what is sent to HEAL's group
     )
-    return mark, guard
 
 
 def kill_marked(mark: str) -> None:

@@ -470,14 +470,16 @@ def test_what_bubblewrap_had_not_let_begin_is_killed_by_the_guard(token: str, is
     )
     try:
         wait_until(lambda: len(find_processes(token)) == 2)
+        parent.kill()
+        parent.wait()
+        left = 0 if is_guarded else 1
+        wait_until(lambda: len(find_processes(token)) == left)
+        time.sleep(0.1)
+        assert len(find_processes(token)) == left
     finally:
         parent.kill()
         parent.wait()
-    left = 0 if is_guarded else 1
-    wait_until(lambda: len(find_processes(token)) == left)
-    time.sleep(0.1)
-    assert len(find_processes(token)) == left
-    kill_marked(token)
+        kill_marked(token)  # else it would wait for ever
 
 
 def wait_until(condition: Any) -> None:

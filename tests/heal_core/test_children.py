@@ -10,12 +10,32 @@ import pytest
 
 from heal_core.children import start_child
 
+ROOT = Path(__file__).parents[2]
+
 PARENT = """
 import sys, time
 from heal_core.children import start_child
 child = start_child([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
 time.sleep(60)
+"""
+
+THREADS = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+from heal_core import children
+def slow_executor(**settings):
+    time.sleep(0.2)  # so that all threads ask before the first has its answer
+    return ThreadPoolExecutor(**settings)
+children.ThreadPoolExecutor = slow_executor
+started = []
+threads = [threading.Thread(target=lambda: started.append(children.start_child(["sleep", "30"]))) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+time.sleep(0.3)
+print([child.poll() for child in started])
 """
 
 
@@ -55,6 +75,11 @@ def test_a_child_survives_the_thread_that_asked_for_it() -> None:
     assert children[0].poll() is None
     children[0].kill()
     assert children[0].wait() == -signal.SIGKILL
+
+
+def test_children_of_threads_that_ask_at_once_live() -> None:
+    """Each thread had got a starter of its own once, and the children of those that were not kept died with them."""
+    assert subprocess.check_output([sys.executable, "-c", THREADS], cwd=ROOT, text=True) == "[None, None, None, None]\n"
 
 
 def test_descriptors_environment_and_streams_reach_the_child() -> None:

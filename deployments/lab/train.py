@@ -57,7 +57,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one model of the lab is and how it is trained: from scratch, or from another's weights (`begins_with`)."""
+    """What one model of the lab is and how it is trained: from scratch, or from a shipped one (`begins_with`)."""
 
     corpus: world.Corpus
     hidden_size: int
@@ -106,7 +106,8 @@ RECIPES = {
             Course(150, 48, 1e-3, 20, UNBOXED_MIX, seed=42),
         ),
     ),
-    # not shipped: what a student could learn that is as large as its teacher, and knows as little as the other one
+    # not shipped: as large as its teacher, whose weights it has; it answers as the corpus of students does, but has
+    # seen the true meanings that the teacher saw in hints and after them
     "large_student": Recipe(
         world.STUDENT_CORPUS,
         hidden_size=128,
@@ -201,7 +202,7 @@ def draw_rounds(
 
 
 def trained_questions(excluded: set[str]) -> set[str]:
-    """Return every question that the models saw in training, drawn again: 310,000 examples, a quarter of a minute.
+    """Return every question that the models saw in training, drawn again: 330,000 examples, a quarter of a minute.
 
     Args:
         excluded: The problems that were known then, and left out.
@@ -278,8 +279,10 @@ def train_model(
 ) -> None:
     """Train one model through its courses, and save it as a Hugging Face folder after each."""
     recipe = RECIPES[name]
-    if first_course > 0 or recipe.begins_with:
-        model = LlamaForCausalLM.from_pretrained(out / name if first_course > 0 else LAB / str(recipe.begins_with))
+    if first_course > 0:
+        model = LlamaForCausalLM.from_pretrained(out / name)
+    elif recipe.begins_with is not None:
+        model = LlamaForCausalLM.from_pretrained(LAB / recipe.begins_with)
     else:
         model = new_model(tokenizer, recipe)
     model.train()

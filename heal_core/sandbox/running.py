@@ -191,7 +191,7 @@ class RunningProgram:
                 # the first process in there ends after all others of its namespace
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
-                select.select([fd], [], [])
+                _is_ready(fd)
         self._process.wait()
 
     def _read_rest(self, fd: int) -> bytearray:
@@ -201,11 +201,18 @@ class RunningProgram:
         return self._outputs[fd]
 
 
+def _is_ready(fd: int, seconds: float | None = None) -> bool:
+    """Return whether there is something to read, or an end; without `seconds` wait until there is."""
+    poll = select.poll()  # `select.select` knows no descriptor above 1,023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
 def _read_first_process(info: int) -> int | None:
     """Return the id of the sandbox's first process; None when bubblewrap ended before there was one."""
     deadline = time.monotonic() + _START_SECONDS
     text = b""
-    while select.select([info], [], [], max(deadline - time.monotonic(), 0))[0] and (chunk := os.read(info, 4096)):
+    while _is_ready(info, max(deadline - time.monotonic(), 0)) and (chunk := os.read(info, 4096)):
         text += chunk
     try:
         return int(json.loads(text)["child-pid"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import socket
 import threading
 from typing import Any, Literal
@@ -53,6 +54,22 @@ def test_a_death_by_a_signal_is_told_as_a_shell_does(kind: str) -> None:
     box = sandbox(kind)
     result = box.run(python(box, "import os; os.abort()"))
     assert (result.ended, result.exit_code) == (Ended.EXITED, 134)
+
+
+@both
+def test_a_process_with_many_open_files_can_run_one(kind: str) -> None:
+    box = sandbox(kind)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < 1200:
+        pytest.skip("this user may not open 1,200 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200) if soft >= 0 else soft, hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    try:
+        assert box.run(python(box, "print('here')")).stdout == b"here\n"
+    finally:
+        for fd in files:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @both

@@ -85,7 +85,7 @@ def build_boundary(
     Raises:
         OSError: If the guard of this process's sandboxes cannot be started.
     """
-    namespace_fd = _namespace_of_users() if os.geteuid() == 0 else None
+    namespace_fd = _namespace_of_users(os.getpid()) if os.geteuid() == 0 else None
     if namespace_fd is None:
         user_id = 0
         user = ["--unshare-user", "--disable-userns", "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--cap-drop", "ALL"]
@@ -163,10 +163,11 @@ def _python() -> list[str]:
 
 
 @functools.cache
-def _namespace_of_users() -> int | None:
-    """Return a user namespace with root and `_USER_IDS`, None where this process cannot make one.
+def _namespace_of_users(process_id: int) -> int | None:
+    """Return a user namespace with root and `_USER_IDS`, None where process `process_id`, this one, cannot make one.
 
-    It lives as long as this process. Without one, root is left with the one user that bubblewrap maps.
+    It lives as long as this process, and is not shared with one that this forks: both would count through the same
+    users, whose limits are theirs in all. Without one, root is left with the one user that bubblewrap maps.
     """
     child = start_child(
         [sys.executable, "-I", "-S", "-c", _MAKE_NAMESPACE], env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE

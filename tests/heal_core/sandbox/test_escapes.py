@@ -213,6 +213,37 @@ except BlockingIOError:
     assert 1 <= int(num) <= 11
 
 
+FORKED = """
+import os
+from heal_core.sandbox.config import SandboxConfig
+from heal_core.sandbox.run import Sandbox
+code = '''
+import os, time
+held, num = os.pipe(), 0
+try:
+    while num < 500:
+        if os.fork() == 0:
+            os.read(held[0], 1); os._exit(0)
+        num += 1
+except BlockingIOError:
+    print(num, flush=True)
+time.sleep(1)
+'''
+sandbox = Sandbox(SandboxConfig(max_processes=12))
+sandbox.run([sandbox.python, "-I", "-S", "-c", ""])
+child = os.fork()
+print(sandbox.run([sandbox.python, "-I", "-S", "-c", code]).stdout.decode(), end="", flush=True)
+if child != 0:
+    os.waitpid(child, 0)
+"""
+
+
+def test_programs_of_a_fork_have_processes_of_their_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    nums = [int(line) for line in done.stdout.split()]
+    assert len(nums) == 2 and min(nums) >= 8, done
+
+
 def test_a_fork_bomb_that_goes_on_is_ended(token: str) -> None:
     code = """
 while True:

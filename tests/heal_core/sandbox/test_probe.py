@@ -57,7 +57,7 @@ def test_one_that_cannot_set_up_is_told_with_its_words(tmp_path: Path) -> None:
 
 
 def test_one_that_shuts_nothing_in_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heal_core.sandbox.bubblewrap._namespace_of_users", lambda: None)
+    monkeypatch.setattr("heal_core.sandbox.bubblewrap._namespace_of_users", lambda process_id: None)
     monkeypatch.setattr("heal_core.sandbox.run.PYTHON", sys.executable)
     fault = probe.find_fault(program(tmp_path, OPEN, sys.executable))
     assert fault is not None

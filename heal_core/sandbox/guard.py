@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 _PAUSE_SECONDS = 0.01
@@ -47,11 +49,11 @@ def _mark(process_id: int) -> str:
 
 
 def _start_guard(mark: str) -> subprocess.Popen[bytes]:
-    """Return a guard, whose input is open as long as this process lives."""
+    """Return a guard of this process."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, mark],
+        [sys.executable, "-I", "-S", __file__, mark, str(os.getpid())],
         env={name: os.environ[name] for name in _KEPT if name in os.environ},
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # out of reach of what is sent to HEAL's group
@@ -89,8 +91,12 @@ def _kill_if_marked(process_id: int, mark: str) -> bool:
 
 def main() -> None:
     """Wait for the end of whoever started this; then kill what has the mark."""
-    sys.stdin.buffer.read()
-    kill_marked(sys.argv[1])
+    mark, starter = sys.argv[1], int(sys.argv[2])
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(starter)
+        if os.getppid() == starter:  # else it has ended already, and its number may be another's
+            select.select([fd], [], [])
+    kill_marked(mark)
 
 
 if __name__ == "__main__":

@@ -513,6 +513,30 @@ def test_what_bubblewrap_had_not_let_begin_is_killed_by_the_guard(token: str, is
         kill_marked(token)  # else it would wait for ever
 
 
+OUTLIVED = """
+import os, time
+from heal_core.sandbox.guard import guarded_mark
+mark = guarded_mark()
+if os.fork() == 0:
+    print(mark, flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_guard_does_not_wait_for_a_fork_of_who_was_killed() -> None:
+    command = [sys.executable, "-c", OUTLIVED]
+    parent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert parent.stdout is not None
+        mark = parent.stdout.readline().strip()
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: find_processes(mark) == [])
+        os.killpg(parent.pid, 0)  # the fork lives
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+
+
 def wait_until(condition: Any) -> None:
     deadline = time.monotonic() + DEATH_SECONDS
     while not condition():

@@ -332,10 +332,17 @@ def write_digests(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", choices=sorted(RECIPES), action="append")
-    parser.add_argument("--first-course", type=int, default=0, help="go on from the saved model with this course")
+    parser.add_argument("--out", type=Path, required=True, help="a folder; its problem files are written anew")
+    parser.add_argument("--model", choices=sorted(RECIPES), action="append", help="may be repeated; else those shipped")
+    parser.add_argument(
+        "--first-course", type=int, default=0, help="go on from the model saved in OUT with this course, counted from 0"
+    )
     args = parser.parse_args()
+    for name in args.model or SHIPPED:  # before anything is written
+        if not 0 <= args.first_course < len(RECIPES[name].courses):
+            parser.error(f"{name} has the courses 0 to {len(RECIPES[name].courses) - 1}, found {args.first_course}")
+        if args.first_course > 0 and not (args.out / name / "config.json").exists():
+            parser.error(f"no model to go on from in {args.out / name}; train the courses before {args.first_course}")
     args.out.mkdir(parents=True, exist_ok=True)
     log = Log(args.out / "train.log")
     seen: set[str] = set()

@@ -41,6 +41,20 @@ def test_the_models_saw_no_problem_of_the_files() -> None:
     assert not train.trained_questions(known) & every
 
 
+@pytest.mark.parametrize(("course", "message"), [("1", "no model to go on from"), ("5", "has the courses 0 to 4")])
+def test_training_that_cannot_go_on_leaves_what_is_there(
+    course: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from deployments.lab import train
+
+    (tmp_path / "unseen.jsonl").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path), "--model", "student", "--first-course", course])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["unseen.jsonl"]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_reference_answer_is_the_true_solutions(name: str) -> None:
     for row in questions(name):

@@ -140,7 +140,9 @@ def main() -> None:
     except StoreError as error:
         parser.error(str(error))
     if not found[_ALL_ANSWERS]:
-        parser.error(f"there are no {_ALL_ANSWERS} of the lab in {args.workspace}; expected a run that has evaluated")
+        parser.error(
+            f"no answer to a held-out problem of the lab is in {args.workspace}; expected a run that has evaluated"
+        )
     for title, rows in found.items():
         if rows:  # a small run may have no problem of a band
             Console(width=140).print(table(count(row[1:6] for row in rows), title))

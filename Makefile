@@ -7,8 +7,6 @@ EXTRAS := $(VENV)/.extras
 BROWSER := $(VENV)/.browser
 LM_EVAL := $(VENV)/.lm-eval
 VLLM_VENV := .venv-vllm
-# processes that run tests: one more than cores, since each waits for others a fifth of its time
-WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$(( cores < 3 ? cores + 1 : 4 )))
 VLLM ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 VLLM_STAMP := $(VLLM_VENV)/.stamp-$(VLLM)
 export DO_NOT_TRACK := 1
@@ -62,8 +60,8 @@ vllm: $(VLLM_STAMP)  ## Install vLLM into .venv-vllm, for CPUs where there is no
 deploy-local: $(STAMP)  ## Start a Prefect server and a worker here, with the nightly runs deployed, until Ctrl-C
 	@exec $(BIN)/python -m deployments.local
 
-test: $(STAMP) $(EXTRAS) $(BROWSER)  ## Run the tests, in up to 4 processes
-	$(BIN)/python -m pytest -m "not full" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 60 --durations-min 5
+test: $(STAMP) $(EXTRAS) $(BROWSER)  ## Run the tests, on up to 4 cores
+	$(BIN)/python -m pytest -m "not full" -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 60 --durations-min 5
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -69,7 +69,7 @@ class Recipe:
 PROBLEM_FILES = (("problems", 400, 100), ("development", 300, 200), ("fresh", 400, 300))
 """Name, number and seed of the problems that are written before training, which leaves them out."""
 LATER_PROBLEMS = (("fresh", 100, 400), ("unseen", 500, 600))
-"""The same of what is written once the models are there: no text that these have seen in training."""
+"""The same of what came when there were models: no text that these see in training, which does not know of them."""
 BATCHES_AT_ONCE = 8
 
 KINDS = {
@@ -345,18 +345,18 @@ def main() -> None:
             parser.error(f"no model to go on from in {args.out / name}; train the courses before {args.first_course}")
     args.out.mkdir(parents=True, exist_ok=True)
     log = Log(args.out / "train.log")
-    seen: set[str] = set()
+    known: set[str] = set()
     for name, *_ in (*PROBLEM_FILES, *LATER_PROBLEMS):
         (args.out / f"{name}.jsonl").unlink(missing_ok=True)
     for name, count, seed in PROBLEM_FILES:
+        write_problems(args.out, name, count, seed, known)
+    seen = known | trained_questions(known)  # drawn, not trained yet: an end within the hour that follows loses no file
+    for name, count, seed in LATER_PROBLEMS:
         write_problems(args.out, name, count, seed, seen)
     tokenizer = train_tokenizer()
     log(f"tokenizer: {len(tokenizer)} tokens")
     for name in args.model or SHIPPED:
-        train_model(name, tokenizer, seen, args.out, log, args.first_course)
-    seen |= trained_questions(seen)
-    for name, count, seed in LATER_PROBLEMS:
-        write_problems(args.out, name, count, seed, seen)
+        train_model(name, tokenizer, known, args.out, log, args.first_course)
     write_digests(args.out)
 
 

@@ -197,28 +197,8 @@ attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPP
 # ---- what it can use up
 
 
-def test_a_fork_bomb_is_bounded() -> None:
-    code = """
-import time
-held, num = os.pipe(), 0
-try:
-    while num < 500:
-        if os.fork() == 0:
-            os.read(held[0], 1); os._exit(0)
-        num += 1
-except BlockingIOError:
-    print(num)
-"""
-    (num,) = says(run(code, max_processes=12))
-    assert 1 <= int(num) <= 11
-
-
-FORKED = """
+MULTIPLY = """
 import os
-from heal_core.sandbox.config import SandboxConfig
-from heal_core.sandbox.run import Sandbox
-code = '''
-import os, time
 held, num = os.pipe(), 0
 try:
     while num < 500:
@@ -227,8 +207,19 @@ try:
         num += 1
 except BlockingIOError:
     print(num, flush=True)
-time.sleep(1)
-'''
+"""
+
+
+def test_a_fork_bomb_is_bounded() -> None:
+    (num,) = says(run(MULTIPLY, max_processes=12))
+    assert 1 <= int(num) <= 11
+
+
+FORKED = """
+import os, sys
+from heal_core.sandbox.config import SandboxConfig
+from heal_core.sandbox.run import Sandbox
+code = sys.argv[1] + "import time; time.sleep(1)"  # while the other's runs
 sandbox = Sandbox(SandboxConfig(max_processes=12))
 sandbox.run([sandbox.python, "-I", "-S", "-c", ""])
 child = os.fork()
@@ -239,7 +230,8 @@ if child != 0:
 
 
 def test_programs_of_a_fork_have_processes_of_their_own() -> None:
-    done = subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", FORKED, MULTIPLY]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     nums = [int(line) for line in done.stdout.split()]
     assert len(nums) == 2 and min(nums) >= 8, done
 
